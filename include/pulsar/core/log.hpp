@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+
+/// \file
+/// Logging: one line a record, written at once, naming the actor that speaks.
+///
+///     pulsar::log::info("listening on {}", address);
+///     // 2026-11-21 07:33:07.123 [4711] [info] [arbiter] listening on 127.0.0.1:8060
+///
+/// Any thread may log. What is below the level costs one relaxed load and formats nothing.
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <ctime>
+#include <optional>
+#include <string_view>
+#include <utility>
+
+namespace pulsar {
+
+/// How grave a record is; `off` is a level for the logger alone: nothing is written.
+enum class log_level { trace, debug, info, warning, error, critical, off };
+
+/// The name of a level: "trace", "debug", "info", "warning", "error", "critical", "off".
+constexpr std::string_view to_string(log_level level) noexcept {
+  constexpr std::string_view names[] = {"trace", "debug",    "info", "warning",
+                                        "error", "critical", "off"};
+  return names[static_cast<std::size_t>(level)];
+}
+
+/// The level of that name, or nothing.
+constexpr std::optional<log_level> parse_log_level(std::string_view name) noexcept {
+  for (int i = 0; i <= static_cast<int>(log_level::off); ++i) {
+    if (to_string(static_cast<log_level>(i)) == name) return static_cast<log_level>(i);
+  }
+  return std::nullopt;
+}
+
+/// Where finished records go. Called from any thread, possibly from several at once;
+/// `line` ends with a newline.
+using log_sink = void (*)(log_level level, std::string_view line);
+
+namespace detail {
+
+/// One write(2) a record, so that lines of several processes do not mix.
+inline void write_to_stderr(log_level, std::string_view line) {
+  while (!line.empty()) {
+    const auto n = ::write(STDERR_FILENO, line.data(), line.size());
+    if (n <= 0) return;
+    line.remove_prefix(static_cast<std::size_t>(n));
+  }
+}
+
+inline std::atomic<log_level> log_threshold{log_level::info};
+inline std::atomic<log_sink> log_output{&write_to_stderr};
+
+/// Who speaks in this thread; empty outside any actor.
+inline constinit thread_local std::string_view log_speaker{};
+
+inline void log_record(log_level level, fmt::string_view format, fmt::format_args args) {
+  std::timespec now{};
+  ::clock_gettime(CLOCK_REALTIME, &now);
+  std::tm parts{};
+  ::gmtime_r(&now.tv_sec, &parts);
+  fmt::memory_buffer line;
+  const auto out = fmt::appender(line);
+  fmt::format_to(out, "{:04}-{:02}-{:02} {:02}:{:02}:{:02}.{:03} [{}] [{}] ", parts.tm_year + 1900,
+                 parts.tm_mon + 1, parts.tm_mday, parts.tm_hour, parts.tm_min, parts.tm_sec,
+                 now.tv_nsec / 1'000'000, ::getpid(), to_string(level));
+  if (!log_speaker.empty()) fmt::format_to(out, "[{}] ", log_speaker);
+  fmt::vformat_to(out, format, args);
+  line.push_back('\n');
+  log_output.load(std::memory_order_acquire)(level, {line.data(), line.size()});
+}
+
+}  // namespace detail
+
+/// Names the speaker of this thread's records while it lives; `name` must outlive it.
+class log_scope {
+ public:
+  explicit log_scope(std::string_view name) noexcept
+      : before_(std::exchange(detail::log_speaker, name)) {}
+  log_scope(const log_scope&) = delete;
+  log_scope& operator=(const log_scope&) = delete;
+  ~log_scope() { detail::log_speaker = before_; }
+
+ private:
+  std::string_view before_;
+};
+
+namespace log {
+
+/// Records below `level` are dropped from now on. Any thread.
+inline void set_level(log_level level) noexcept {
+  detail::log_threshold.store(level, std::memory_order_relaxed);
+}
+
+/// The level set last; `info` at the start.
+inline log_level level() noexcept { return detail::log_threshold.load(std::memory_order_relaxed); }
+
+/// Sends records to `sink` from now on; returns the sink before. Standard error at the start.
+inline log_sink set_sink(log_sink sink) noexcept {
+  return detail::log_output.exchange(sink, std::memory_order_acq_rel);
+}
+
+/// Writes one record if `at` is not below the level.
+template <class... Args>
+void write(log_level at, fmt::format_string<Args...> format, Args&&... args) {
+  if (at >= level()) detail::log_record(at, format, fmt::make_format_args(args...));
+}
+
+template <class... Args>
+void trace(fmt::format_string<Args...> format, Args&&... args) {
+  write(log_level::trace, format, std::forward<Args>(args)...);
+}
+template <class... Args>
+void debug(fmt::format_string<Args...> format, Args&&... args) {
+  write(log_level::debug, format, std::forward<Args>(args)...);
+}
+template <class... Args>
+void info(fmt::format_string<Args...> format, Args&&... args) {
+  write(log_level::info, format, std::forward<Args>(args)...);
+}
+template <class... Args>
+void warning(fmt::format_string<Args...> format, Args&&... args) {
+  write(log_level::warning, format, std::forward<Args>(args)...);
+}
+template <class... Args>
+void error(fmt::format_string<Args...> format, Args&&... args) {
+  write(log_level::error, format, std::forward<Args>(args)...);
+}
+template <class... Args>
+void critical(fmt::format_string<Args...> format, Args&&... args) {
+  write(log_level::critical, format, std::forward<Args>(args)...);
+}
+
+}  // namespace log
+}  // namespace pulsar
