@@ -114,8 +114,6 @@ class error_category final : public std::error_category {
   }
 };
 
-inline constexpr error_category error_category_instance{};
-
 /// Prints where and why, then aborts: a broken contract is a bug, not an error to handle.
 [[noreturn]] inline void assertion_failed(const char* file, int line, const char* condition,
                                           const char* sentence) noexcept {
@@ -127,7 +125,8 @@ inline constexpr error_category error_category_instance{};
 
 /// The category of `errc`, named "pulsar".
 inline const std::error_category& error_category() noexcept {
-  return detail::error_category_instance;
+  static const detail::error_category instance;
+  return instance;
 }
 
 /// Found by argument-dependent look-up when an `errc` becomes a `std::error_code`.
