@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//
+// What a user's first program needs: the headers are found, and so is what they stand on.
+#include <pulsar/core/error.hpp>
+#include <pulsar/core/log.hpp>
+#include <pulsar/version.hpp>
+
+#include <asio/io_context.hpp>
+#include <asio/post.hpp>
+
+#include <cstdlib>
+
+#ifndef ASIO_STANDALONE
+#error "pulsar::pulsar does not carry the definitions of asio::asio"
+#endif
+
+int main() {
+  asio::io_context context;
+  asio::post(context, [] { pulsar::log::info("pulsar {}", pulsar::version); });
+  return context.run() == 1 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
