@@ -179,6 +179,8 @@ default_jobs() {
   echo "$jobs"
 }
 jobs=${PULSAR_JOBS:-$(default_jobs)}
+# Tests that build something read it.
+export CMAKE_BUILD_PARALLEL_LEVEL="$jobs"
 
 # configure <preset> [<cmake option>...]
 configure() {
@@ -195,9 +197,9 @@ compile() {
   preset=$1
   shift
   if [ $# -gt 0 ]; then
-    cmake --build "$build/$preset" --parallel "$jobs" --target "$@"
+    cmake --build "$build/$preset" --target "$@"
   else
-    cmake --build "$build/$preset" --parallel "$jobs"
+    cmake --build "$build/$preset"
   fi
 }
 

@@ -33,26 +33,7 @@ pulsar_add_test(
   LABELS build
   TIMEOUT 1200
   COMMAND ${CMAKE_COMMAND} --build ${PROJECT_BINARY_DIR} --target self_contained)
-
-# ---- diagnostics
-
-# What the compiler is called with, taken from a target so that no flag is written twice.
-set(includes "$<TARGET_PROPERTY:odr,INCLUDE_DIRECTORIES>")
-set(definitions "$<TARGET_PROPERTY:odr,COMPILE_DEFINITIONS>")
-string(
-  CONCAT flags
-         "-std=c++20 -Wall -Wextra -fdiagnostics-color=never "
-         "$<$<BOOL:${includes}>:-I$<JOIN:${includes}, -I>> "
-         "$<$<BOOL:${definitions}>:-D$<JOIN:${definitions}, -D>>")
-file(GLOB_RECURSE cases CONFIGURE_DEPENDS compile_fail/*.cpp)
-foreach(case IN LISTS cases)
-  cmake_path(GET case STEM name)
-  pulsar_add_test(
-    compile_fail.${name}
-    LABELS build
-    COMMAND ${CMAKE_COMMAND} -DFILE=${case} -DCOMPILER=${CMAKE_CXX_COMPILER} "-DFLAGS=${flags}" -P
-            ${scripts}/CheckCompileFail.cmake)
-endforeach()
+set_tests_properties(${PULSAR_TEST_PREFIX}headers.self_contained PROPERTIES PROCESSORS 2)
 
 # ---- projects that use the library
 
@@ -112,3 +93,11 @@ if(PULSAR_INSTALL)
     other_version "with requested version \"${PROJECT_VERSION_MAJOR}.${next}\""
     -DCONSUMER_VERSION=${PROJECT_VERSION_MAJOR}.${next})
 endif()
+
+# ---- the first thing a user runs
+
+pulsar_add_test(
+  quickstart.without_apt
+  LABELS build
+  COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/package/quickstart_without_apt.sh
+          ${scripts}/quickstart.sh ${CMAKE_CURRENT_BINARY_DIR}/package/quickstart)
