@@ -25,6 +25,8 @@ namespace pulsar {
 enum class errc {
   /// A promise was settled twice, or a future was taken twice.
   already_called = 1,
+  /// The result of a future was asked for before it was there.
+  not_ready,
   /// The promise was destroyed before it was settled.
   broken_promise,
   /// The operation was cancelled.
@@ -78,6 +80,7 @@ class error_category final : public std::error_category {
   std::string message(int value) const override {
     switch (static_cast<errc>(value)) {
       case errc::already_called: return "already settled";
+      case errc::not_ready: return "not done yet";
       case errc::broken_promise: return "the promise was dropped before it was settled";
       case errc::cancelled: return "cancelled";
       case errc::timed_out: return "timed out";

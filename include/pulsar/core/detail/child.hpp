@@ -1,0 +1,264 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+
+// The machinery of <pulsar/core/child.hpp>: in which order descriptors move in the child, what
+// posix_spawn is handed, and how the end of a child is watched for.
+
+#include <pulsar/core/descriptor.hpp>
+
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/eventfd.h>
+#include <sys/syscall.h>
+#include <sys/types.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+namespace pulsar::detail {
+
+// -- descriptors ----------------------------------------------------------------------------------
+
+struct descriptor_move {
+  int from = -1;
+  int to = -1;
+};
+
+// The dup2 calls, in order, after which descriptor t is what `sources[t]` was, for every t; a
+// negative source takes no part. Sources may be targets of others, permuted, or named twice.
+//
+// A move is safe as soon as no other move still has to read its target. When none is, only cycles
+// are left: the content of one target is kept under a number that nobody uses. One move of a
+// number onto itself stays in the list, because that dup2 is what clears close-on-exec.
+inline std::vector<descriptor_move> plan_moves(std::span<const int> sources) {
+  std::vector<descriptor_move> order;
+  std::vector<descriptor_move> pending;
+  for (std::size_t t = 0; t < sources.size(); ++t) {
+    const int target = static_cast<int>(t);
+    if (sources[t] == target) {
+      order.push_back({target, target});
+    } else if (sources[t] >= 0) {
+      pending.push_back({sources[t], target});
+    }
+  }
+  int spare = static_cast<int>(sources.size());
+  while (std::find(sources.begin(), sources.end(), spare) != sources.end()) ++spare;
+
+  while (!pending.empty()) {
+    const auto safe = std::find_if(pending.begin(), pending.end(), [&](descriptor_move move) {
+      return std::none_of(pending.begin(), pending.end(),
+                          [&](descriptor_move other) { return other.from == move.to; });
+    });
+    if (safe != pending.end()) {
+      order.push_back(*safe);
+      pending.erase(safe);
+      continue;
+    }
+    const int kept = pending.front().to;
+    order.push_back({kept, spare});
+    for (auto& move : pending) {
+      if (move.from == kept) move.from = spare;
+    }
+  }
+  return order;
+}
+
+// -- what posix_spawn is handed -------------------------------------------------------------------
+
+class spawn_actions {
+ public:
+  spawn_actions() { check(::posix_spawn_file_actions_init(&actions_)); }
+  spawn_actions(const spawn_actions&) = delete;
+  spawn_actions& operator=(const spawn_actions&) = delete;
+  ~spawn_actions() { ::posix_spawn_file_actions_destroy(&actions_); }
+
+  void duplicate(int from, int to) {
+    check(::posix_spawn_file_actions_adddup2(&actions_, from, to));
+  }
+  void open_null_device(int to) {
+    check(::posix_spawn_file_actions_addopen(&actions_, to, "/dev/null", O_RDWR, 0));
+  }
+  void close_from(int first) {
+    check(::posix_spawn_file_actions_addclosefrom_np(&actions_, first));
+  }
+  void change_directory(const std::string& path) {
+    check(::posix_spawn_file_actions_addchdir_np(&actions_, path.c_str()));
+  }
+  const posix_spawn_file_actions_t* get() const noexcept { return &actions_; }
+
+ private:
+  static void check(int code) {
+    if (code != 0) throw_system_error(code, "cannot describe the descriptors of a child process");
+  }
+
+  posix_spawn_file_actions_t actions_;
+};
+
+// All signals default, exactly `blocked` blocked, and a process group if one is asked for.
+class spawn_attributes {
+ public:
+  spawn_attributes(std::span<const int> blocked, std::optional<pid_t> group) {
+    if (const int code = ::posix_spawnattr_init(&attributes_); code != 0) {
+      throw_system_error(code, "cannot describe a child process");
+    }
+    sigset_t all;
+    ::sigfillset(&all);
+    ::posix_spawnattr_setsigdefault(&attributes_, &all);
+    sigset_t mask;
+    ::sigemptyset(&mask);
+    for (const int signal : blocked) {
+      if (::sigaddset(&mask, signal) != 0) {
+        ::posix_spawnattr_destroy(&attributes_);
+        throw_system_error(EINVAL, "a child cannot block signal " + std::to_string(signal));
+      }
+    }
+    ::posix_spawnattr_setsigmask(&attributes_, &mask);
+    int flags = POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK;
+    if (group) {
+      ::posix_spawnattr_setpgroup(&attributes_, *group);
+      flags |= POSIX_SPAWN_SETPGROUP;
+    }
+    ::posix_spawnattr_setflags(&attributes_, static_cast<short>(flags));
+  }
+  spawn_attributes(const spawn_attributes&) = delete;
+  spawn_attributes& operator=(const spawn_attributes&) = delete;
+  ~spawn_attributes() { ::posix_spawnattr_destroy(&attributes_); }
+
+  const posix_spawnattr_t* get() const noexcept { return &attributes_; }
+
+ private:
+  posix_spawnattr_t attributes_;
+};
+
+// A zero byte would silently cut the string that the child receives.
+inline void refuse_zero(const std::string& text, const char* what) {
+  if (text.find('\0') != std::string::npos) {
+    throw_system_error(EINVAL, std::string(what) + " of a child process contains a zero byte");
+  }
+}
+
+// The null-terminated array that exec takes; `texts` must outlive it.
+inline std::vector<char*> pointers_to(std::vector<std::string>& texts) {
+  std::vector<char*> pointers;
+  pointers.reserve(texts.size() + 1);
+  for (auto& text : texts) pointers.push_back(text.data());
+  pointers.push_back(nullptr);
+  return pointers;
+}
+
+// -- the end of a child ---------------------------------------------------------------------------
+
+// P_PIDFD has this value in Linux; the C library knows the name only since 2.36.
+inline constexpr auto wait_for_pidfd = static_cast<idtype_t>(3);
+
+inline int send_signal_to_pidfd(int pidfd, int signal) noexcept {
+  return static_cast<int>(::syscall(SYS_pidfd_send_signal, pidfd, signal, nullptr, 0));
+}
+
+// waitid, begun again when a signal interrupts it: 0 or the error.
+inline int wait_again(idtype_t type, id_t id, siginfo_t& info, int options) noexcept {
+  for (;;) {
+    info = siginfo_t{};
+    if (::waitid(type, id, &info, options) == 0) return 0;
+    if (errno != EINTR) return errno;
+  }
+}
+
+// A descriptor that becomes readable when the child `pid` ends, where the kernel (or valgrind, or a
+// sandbox) has no pidfds: a thread waits without reaping and then tells an eventfd.
+inline unique_fd watch_by_thread(pid_t pid) {
+  unique_fd event(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!event) throw_system_error(errno, "cannot watch child process " + std::to_string(pid));
+  // The thread has a descriptor of its own: the owner may close his at any time.
+  unique_fd told(::fcntl(event.get(), F_DUPFD_CLOEXEC, 0));
+  if (!told) throw_system_error(errno, "cannot watch child process " + std::to_string(pid));
+  sigset_t all;
+  sigset_t before;
+  ::sigfillset(&all);
+  ::pthread_sigmask(SIG_SETMASK, &all, &before);  // signals belong to the program's own threads
+  try {
+    std::thread([pid, fd = std::move(told)] {
+      siginfo_t info{};
+      wait_again(P_PID, static_cast<id_t>(pid), info, WEXITED | WNOWAIT);
+      const std::uint64_t one = 1;
+      [[maybe_unused]] const auto written = ::write(fd.get(), &one, sizeof one);
+    }).detach();
+  } catch (...) {
+    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    throw;
+  }
+  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  return above_standard(std::move(event));
+}
+
+struct child_handle {
+  unique_fd fd;
+  bool is_pidfd = true;
+};
+
+// Safe against re-use of the number although it comes after the start: a pid is free only once its
+// zombie is reaped, and nobody but the owner of the handle does that.
+inline child_handle open_child_handle(pid_t pid) {
+  static std::atomic<bool> missing{false};
+  if (!missing.load(std::memory_order_relaxed)) {
+    const auto fd = static_cast<int>(::syscall(SYS_pidfd_open, pid, 0));
+    if (fd >= 0) return {above_standard(unique_fd(fd)), true};
+    if (errno != ENOSYS && errno != EPERM) {
+      throw_system_error(errno, "cannot watch child process " + std::to_string(pid));
+    }
+    missing.store(true, std::memory_order_relaxed);
+  }
+  return {watch_by_thread(pid), false};
+}
+
+// Children whose owner let go of them while they ran. Their zombies are collected at the next
+// start of a child or destruction of an owner, so that they never pile up.
+class abandoned_children {
+ public:
+  static abandoned_children& instance() {
+    static auto* const list = new abandoned_children;  // outlives every static owner of a child
+    return *list;
+  }
+
+  void add(pid_t pid, child_handle handle) {
+    const std::lock_guard lock(mutex_);
+    entries_.push_back({pid, std::move(handle)});
+  }
+
+  void reap() noexcept {
+    const std::lock_guard lock(mutex_);
+    std::erase_if(entries_, [](const entry& each) {
+      siginfo_t info{};
+      const int failed =
+          each.handle.is_pidfd
+              ? wait_again(wait_for_pidfd, static_cast<id_t>(each.handle.fd.get()), info,
+                           WEXITED | WNOHANG)
+              : wait_again(P_PID, static_cast<id_t>(each.pid), info, WEXITED | WNOHANG);
+      return failed != 0 || info.si_pid != 0;
+    });
+  }
+
+ private:
+  struct entry {
+    pid_t pid;
+    child_handle handle;
+  };
+
+  std::mutex mutex_;
+  std::vector<entry> entries_;
+};
+
+}  // namespace pulsar::detail

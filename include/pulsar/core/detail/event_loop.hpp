@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+
+// The longer members of event_loop, and the door through which the headers above reach it.
+
+#include <pulsar/core/event_loop.hpp>
+
+namespace pulsar {
+
+namespace detail {
+
+/// What futures, operations and actors need of a loop and its users do not.
+class loop_access {
+ public:
+  static constexpr unsigned most_hand_overs = 64;
+
+  static void push_ready(event_loop& loop, task_node* node) noexcept { loop.push_ready(node); }
+  static frame_list& frames(event_loop& loop) noexcept { return loop.frames_; }
+  static const std::shared_ptr<loop_inbox>& inbox(event_loop& loop) noexcept { return loop.inbox_; }
+  static std::shared_ptr<void>& signals(event_loop& loop) noexcept { return loop.signals_; }
+  static bool closing(const event_loop& loop) noexcept { return loop.closing_; }
+
+  /// True if a coroutine that ends may resume its awaiter itself.
+  static bool hand_over(event_loop& loop) noexcept { return ++loop.depth_ < most_hand_overs; }
+
+  /// Calls `node` back not earlier than `delay` from now. Costs two links: the clock is not read.
+  static void arm_after(event_loop& loop, timer_node& node, event_loop::duration delay) noexcept {
+    loop.wheel_.arm_after(node, event_loop::ticks(delay));
+    loop.timers_changed();
+  }
+  static void arm_at(event_loop& loop, timer_node& node, event_loop::time_point when) noexcept {
+    loop.wheel_.arm_at(node, event_loop::tick_after(when));
+    loop.timers_changed();
+  }
+
+  static void resume_from_io(event_loop& loop, std::coroutine_handle<> waiter) {
+    loop.on_io(waiter);
+  }
+  /// Runs `f()` as a handler of the loop's context.
+  template <class F>
+  static void run_as_batch(event_loop& loop, F&& f) {
+    const event_loop::batch scope(loop);
+    f();
+    loop.run_ready();
+  }
+  static void io_started(event_loop& loop) noexcept { ++loop.pending_io_; }
+  static void io_ended(event_loop& loop) noexcept { --loop.pending_io_; }
+};
+
+bool loop_inbox::push(task_node* node) noexcept {
+  switch (stack_.push(node)) {
+    case task_stack::pushed::closed: return false;
+    case task_stack::pushed::more: return true;
+    case task_stack::pushed::first: break;
+  }
+  const std::lock_guard lock(mutex_);
+  if (loop_ != nullptr) {
+    ++posted_;
+    asio::post(loop_->context_, event_loop::inbox_handler{loop_});
+  }
+  return true;
+}
+
+inline void report_callback_failure(event_loop& loop) noexcept {
+  loop.call_exception_handler({"a callback of the event loop threw", std::current_exception(), {}});
+}
+
+inline std::string describe(const std::exception_ptr& exception) {
+  try {
+    if (exception) std::rethrow_exception(exception);
+  } catch (const std::exception& e) {
+    return e.what();
+  } catch (...) {
+    return "an exception that is no std::exception";
+  }
+  return "no exception";
+}
+
+}  // namespace detail
+
+inline void event_loop::run_forever() {
+  if (closed_) throw error(errc::loop_closed, "run_forever");
+  if (running_ || running() != nullptr) {
+    throw error(errc::already_running, "run_forever inside a callback or coroutine of a loop");
+  }
+  if (detail::before_run != nullptr) detail::before_run();
+  struct session {
+    explicit session(event_loop& l) : loop(l), work(asio::make_work_guard(l.context_)) {
+      loop.running_ = true;
+      loop.thread_ = std::this_thread::get_id();
+      detail::this_thread_loops.running = &loop;
+      loop.context_.restart();
+    }
+    session(const session&) = delete;
+    session& operator=(const session&) = delete;
+    ~session() {
+      loop.running_ = false;
+      detail::this_thread_loops.running = nullptr;
+    }
+    event_loop& loop;
+    asio::executor_work_guard<asio::io_context::executor_type> work;
+  };
+  const session scope(*this);
+  // A stop that came before is honoured, as asyncio does, after one turn.
+  if (stopping_.exchange(false, std::memory_order_relaxed)) {
+    context_.poll();
+    return;
+  }
+  context_.run();
+  stopping_.store(false, std::memory_order_relaxed);
+}
+
+inline void event_loop::call_exception_handler(const failure_report& report) noexcept {
+  try {
+    if (on_failure_) {
+      on_failure_(report);
+      return;
+    }
+    if (report.where.line() != 0) {
+      log::error("{}: {} ({}:{}, {})", report.message, detail::describe(report.exception),
+                 report.where.file_name(), report.where.line(), report.where.function_name());
+    } else {
+      log::error("{}: {}", report.message, detail::describe(report.exception));
+    }
+  } catch (...) {
+    log::error("the exception handler of the event loop threw: {}",
+               detail::describe(std::current_exception()));
+  }
+}
+
+inline void event_loop::wrong_thread(const char* what) const noexcept {
+  const auto hash = std::hash<std::thread::id>();
+  log::critical(
+      "{} was called from thread {:x}, but the event loop runs in thread {:x}: use "
+      "call_soon_threadsafe, tell or send_wait there",
+      what, hash(std::this_thread::get_id()), hash(thread_));
+  std::abort();
+}
+
+inline void event_loop::finish_batch() noexcept {
+  if (closing_) return;
+  if (wheel_.has_fresh()) refresh();
+  if (!ready_.empty()) {
+    post_ready();
+    return;
+  }
+  const tick next = wheel_.next();
+  if (kind_ == clock_kind::steady) {
+    arm(next);
+  } else if (next != timer_wheel::never && pending_io_ == 0 && inbox_->stack_.empty()) {
+    virtual_now_ = time_point(std::chrono::milliseconds(next));
+    wheel_.advance(next);
+    post_ready();
+  }
+}
+
+inline void event_loop::arm(tick next) noexcept {
+  if (next >= armed_ && next != timer_wheel::never) return;  // left to fire early
+  if (next == armed_) return;
+  armed_ = next;
+  if (next == timer_wheel::never) {
+    timer_.cancel();
+    return;
+  }
+  timer_.expires_at(time_point(std::chrono::milliseconds(next)));
+  ++timer_waits_;
+  timer_.async_wait(timer_handler{this});
+}
+
+inline bool event_loop::cancel_all() noexcept {
+  for (detail::frame* f = frames_.first(); f != nullptr; f = f->next) {
+    if (f->awaiter == nullptr) detail::cancel_chain(f);
+  }
+  return frames_.first() != nullptr;
+}
+
+inline void event_loop::drop_ready() noexcept {
+  while (detail::task_node* node = ready_.pop()) node->call(node, true);
+}
+
+inline void event_loop::free_frames() noexcept {
+  // The frames without an owner go first; what they own goes with them. A frame that is left then
+  // is owned by a future outside, and is freed with it.
+  bool again = true;
+  while (again) {
+    again = false;
+    for (detail::frame* f = frames_.first(); f != nullptr; f = f->next) {
+      if (!f->abandoned) continue;
+      detail::destroy_suspended(f);
+      again = true;
+      break;
+    }
+  }
+  for (detail::frame* f = frames_.first(); f != nullptr; f = f->next) f->loop = nullptr;
+}
+
+inline void event_loop::close(duration limit) noexcept {
+  if (closed_ || closing_) return;
+  PULSAR_ASSERT(!running_ && batches_ == 0, "an event loop cannot be closed while it runs");
+  signals_.reset();
+  auto* const outer = std::exchange(detail::this_thread_loops.running, nullptr);
+  const auto give_up = clock::now() + limit;
+  if (cancel_all()) {
+    context_.restart();
+    post_ready();
+    while (frames_.first() != nullptr && clock::now() < give_up) {
+      if (context_.run_one_until(give_up) == 0) {
+        if (context_.stopped()) break;  // nothing is pending that could end them
+      }
+    }
+    if (own_ == nullptr && frames_.first() != nullptr) {
+      log::critical(
+          "coroutines are left on the user's io_context although they were cancelled when their "
+          "event loop closed: let them end before close()");
+      std::abort();
+    }
+  }
+  closing_ = true;
+  {
+    const std::lock_guard lock(inbox_->mutex_);
+    inbox_->loop_ = nullptr;
+  }
+  inbox_->stack_.close(ready_);
+  drop_ready();
+  wheel_.close();
+  if (own_ != nullptr) {
+    own_->shutdown();
+  } else {
+    // The user's context must not call back into a loop that is gone.
+    timer_.cancel();
+    context_.restart();
+    while ((posted_ || timer_waits_ > 0 || inbox_->posted_ > 0) && context_.run_one() > 0) {
+    }
+  }
+  free_frames();
+  drop_ready();
+  closed_ = true;
+  detail::this_thread_loops.running = outer;
+}
+
+}  // namespace pulsar

@@ -1,0 +1,384 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+
+// The states behind future<T>, and the promise type of its coroutines.
+
+#include <pulsar/core/detail/recycler.hpp>
+#include <pulsar/core/detail/state.hpp>
+#include <pulsar/core/event_loop.hpp>
+
+#include <coroutine>
+#include <cstdint>
+#include <exception>
+#include <functional>
+#include <memory>
+#include <source_location>
+#include <type_traits>
+#include <utility>
+
+namespace pulsar::detail {
+
+/// Makes `loop` the running one of this thread while it lives.
+class current_loop {
+ public:
+  explicit current_loop(event_loop& loop) noexcept
+      : before_(std::exchange(this_thread_loops.running, &loop)) {}
+  current_loop(const current_loop&) = delete;
+  current_loop& operator=(const current_loop&) = delete;
+  ~current_loop() { this_thread_loops.running = before_; }
+
+ private:
+  event_loop* before_;
+};
+
+inline bool is_cancelled(const std::exception_ptr& failure) noexcept {
+  try {
+    if (failure) std::rethrow_exception(failure);
+  } catch (const std::system_error& e) {
+    return e.code() == errc::cancelled;
+  } catch (...) {
+  }
+  return false;
+}
+
+/// Reports a failure that nobody awaits any more.
+inline void report_unseen(event_loop* loop, const std::exception_ptr& failure,
+                          std::source_location where) noexcept {
+  if (loop == nullptr || is_cancelled(failure)) return;
+  loop->call_exception_handler({"a future failed and nobody awaited it", failure, where});
+}
+
+/// Room for a value that is not there from the start.
+template <class T>
+union value_room {
+  value_room() noexcept {}
+  ~value_room() {}
+  T value;
+};
+template <>
+union value_room<void> {};
+
+template <class T, class... Args>
+void put_value(state& s, value_room<T>& room, Args&&... args) {
+  if constexpr (!std::is_void_v<T>) {
+    s.value = std::construct_at(&room.value, std::forward<Args>(args)...);
+  }
+  s.progress = status::value;
+}
+template <class T>
+void destroy_value(state& s) noexcept {
+  if constexpr (!std::is_void_v<T>) {
+    if (s.value != nullptr) std::destroy_at(static_cast<T*>(s.value));
+  }
+}
+
+inline void require_result(const state& s) {
+  if (!s.done()) throw error(errc::not_ready, "result() of a pending future");
+  if (s.taken) throw error(errc::already_called, "the result of this future was taken before");
+}
+
+template <class T>
+T take(state& s) {
+  require_result(s);
+  s.observed = true;
+  if (s.progress == status::failed) std::rethrow_exception(s.failure);
+  s.taken = true;
+  if constexpr (!std::is_void_v<T>) return std::move(*static_cast<T*>(s.value));
+}
+
+inline void add_callback(state& s, callback_base* node) {
+  if (s.done()) {
+    loop_access::push_ready(*s.loop, node);
+    return;
+  }
+  if (s.callbacks == nullptr) s.callbacks = new task_queue;
+  s.callbacks->push(node);
+}
+
+inline void free_callbacks(state& s) noexcept {
+  if (s.callbacks == nullptr) return;
+  while (task_node* node = s.callbacks->pop()) node->call(node, true);
+  delete std::exchange(s.callbacks, nullptr);
+}
+
+inline void schedule_callbacks(state& s) noexcept {
+  if (s.callbacks == nullptr) return;
+  while (task_node* node = s.callbacks->pop()) loop_access::push_ready(*s.loop, node);
+  delete std::exchange(s.callbacks, nullptr);
+}
+
+/// Wakes whoever waits for a state that is done, from the loop.
+inline void wake(state& s) noexcept {
+  if (s.awaiter != nullptr) loop_access::push_ready(*s.loop, std::exchange(s.awaiter, nullptr));
+  schedule_callbacks(s);
+}
+
+/// A state made by hand, shared by the future and whoever settles it.
+template <class T>
+struct shared_state : state, recycled {
+  explicit shared_state(event_loop& l) noexcept
+      : state(&l, &request_cancel, kind::state, &let_go) {}
+  virtual ~shared_state() {
+    destroy_value<T>(*this);
+    free_callbacks(*this);
+  }
+
+  template <class... Args>
+  void succeed(Args&&... args) {
+    put_value<T>(*this, room, std::forward<Args>(args)...);
+    wake(*this);
+  }
+
+  void fail(std::exception_ptr why) noexcept {
+    failure = std::move(why);
+    progress = status::failed;
+    wake(*this);
+  }
+
+  void drop() noexcept {
+    if (--count > 0) return;
+    if (progress == status::failed && !observed && handed_out) report_unseen(loop, failure, {});
+    delete this;
+  }
+
+  /// The future's side does not want it any more.
+  virtual void on_cancelled() noexcept {}
+
+  std::uint32_t count = 1;
+  bool handed_out = false;
+  bool cancelled_by_user = false;
+  [[no_unique_address]] value_room<T> room;
+
+ private:
+  static cancellable* request_cancel(cancellable* c) noexcept {
+    auto* self = static_cast<shared_state*>(c);
+    if (self->done()) return nullptr;
+    self->cancelled_by_user = true;
+    ++self->count;
+    self->on_cancelled();
+    if (!self->done()) self->fail(std::make_exception_ptr(error(errc::cancelled)));
+    self->drop();
+    return nullptr;
+  }
+
+  static void let_go(state* s, release_as how) noexcept {
+    auto* self = static_cast<shared_state*>(s);
+    if (how == release_as::dropped && !self->done()) {
+      self->observed = true;
+      request_cancel(self);
+    }
+    self->drop();
+  }
+};
+
+/// The state behind a `promise`.
+template <class T>
+struct promise_state final : shared_state<T> {
+  using shared_state<T>::shared_state;
+
+  void on_cancelled() noexcept override {
+    if (!hook) return;
+    try {
+      std::exchange(hook, nullptr)();
+    } catch (...) {
+      report_callback_failure(*this->loop);
+    }
+  }
+
+  std::function<void()> hook;
+};
+
+/// Waits for a future on behalf of a coroutine.
+template <class T>
+struct awaiter_base : future_awaiter {
+  state* target() const noexcept { return *slot; }
+
+  bool await_ready() const noexcept { return target() != nullptr && target()->done(); }
+
+  template <class P>
+  bool await_suspend(std::coroutine_handle<P> h) {
+    state* s = target();
+    if (s == nullptr || s->awaiter != nullptr) {
+      throw error(errc::already_called, s == nullptr ? "co_await of an empty future"
+                                                     : "two coroutines await the same future");
+    }
+    if constexpr (std::is_base_of_v<frame, P>) {
+      frame& f = h.promise();
+      if (f.loop != s->loop) {
+        throw error(errc::wrong_loop, "co_await of a future that belongs to another event loop");
+      }
+      waiter = &f;
+      if (f.cancel_requested) {
+        f.cancel_requested = false;
+        refused = true;
+        cancel_chain(s);
+        return false;
+      }
+      f.waiting_on = s;
+    }
+    handle = h;
+    s->awaiter = this;
+    return true;
+  }
+
+  T take_result() {
+    if (waiter != nullptr) {
+      waiter->waiting_on = nullptr;
+      if (refused) throw error(errc::cancelled);
+      state& s = *target();
+      if (s.progress == status::failed && waiter->cancel_requested && is_cancelled(s.failure)) {
+        waiter->cancel_requested = false;
+      }
+    }
+    return take<T>(*target());
+  }
+
+  bool refused = false;
+};
+
+template <class T>
+struct lvalue_awaiter : awaiter_base<T> {
+  explicit lvalue_awaiter(state** s) noexcept { this->slot = s; }
+  T await_resume() { return this->take_result(); }
+};
+
+template <class T>
+struct rvalue_awaiter : awaiter_base<T> {
+  explicit rvalue_awaiter(state* s) noexcept : owned(s) { this->slot = &owned; }
+  rvalue_awaiter(rvalue_awaiter&&) = delete;
+  ~rvalue_awaiter() {
+    if (owned != nullptr) owned->release(owned, release_as::dropped);
+  }
+  T await_resume() { return this->take_result(); }
+
+  state* owned;
+};
+
+/// The loop among the arguments of a coroutine, else the current one.
+inline event_loop& loop_of() { return event_loop::current(); }
+template <class First, class... Rest>
+event_loop& loop_of(First& first, Rest&... rest) {
+  if constexpr (std::is_same_v<std::remove_const_t<First>, event_loop>) {
+    return first;
+  } else {
+    return loop_of(rest...);
+  }
+}
+
+template <class T>
+class coroutine;
+
+struct future_access {
+  template <class T>
+  static future<T> make(state* s) noexcept {
+    return future<T>(s);
+  }
+  template <class T>
+  static state*& slot(future<T>& f) noexcept {
+    return f.state_;
+  }
+};
+
+inline void let_go_of_frame(state* s, release_as how) noexcept {
+  auto* f = static_cast<frame*>(s);
+  if (f->done()) {
+    if (f->progress == status::failed && !f->observed) report_unseen(f->loop, f->failure, f->where);
+    destroy_done(f);
+  } else if (f->loop == nullptr || loop_access::closing(*f->loop)) {
+    destroy_suspended(f);
+  } else {
+    f->abandoned = true;
+    if (how == release_as::dropped) cancel_chain(f);
+  }
+}
+
+/// What a coroutine does last: gives who to resume next.
+inline std::coroutine_handle<> finish(frame& f) noexcept {
+  event_loop& loop = *f.loop;
+  loop_access::frames(loop).remove(f);
+  schedule_callbacks(f);
+  if (f.abandoned) {
+    if (f.progress == status::failed) report_unseen(&loop, f.failure, f.where);
+    f.handle.destroy();
+    return std::noop_coroutine();
+  }
+  future_awaiter* awaiter = std::exchange(f.awaiter, nullptr);
+  if (awaiter == nullptr) return std::noop_coroutine();
+  if (loop_access::hand_over(loop)) return awaiter->handle;
+  loop_access::push_ready(loop, awaiter);
+  return std::noop_coroutine();
+}
+
+template <class T>
+struct coroutine_result {
+  template <class U = T>
+  void return_value(U&& value) {
+    auto& self = static_cast<coroutine<T>&>(*this);
+    put_value<T>(self, room, std::forward<U>(value));
+  }
+
+  value_room<T> room;
+};
+
+template <>
+struct coroutine_result<void> {
+  inline void return_void() noexcept;
+};
+
+/// The promise type of coroutines that return future<T>.
+template <class T>
+class coroutine final : public frame, public coroutine_result<T> {
+ public:
+  template <class... Args>
+  explicit coroutine(Args&... args) : frame(&loop_of(args...), &let_go_of_frame) {
+    handle = std::coroutine_handle<coroutine>::from_promise(*this);
+    loop_access::frames(*loop).insert(*this);
+  }
+  ~coroutine() {
+    if (!done()) {
+      if (loop != nullptr) loop_access::frames(*loop).remove(*this);
+    }
+    destroy_value<T>(*this);
+    free_callbacks(*this);
+  }
+
+  static void* operator new(std::size_t size) { return recycler::allocate(size); }
+  static void operator delete(void* memory, std::size_t size) noexcept {
+    recycler::deallocate(memory, size);
+  }
+
+  future<T> get_return_object() noexcept { return future_access::make<T>(this); }
+
+  std::suspend_never initial_suspend(
+      std::source_location here = std::source_location::current()) noexcept {
+    where = here;
+    return {};
+  }
+
+  struct last {
+    bool await_ready() const noexcept { return false; }
+    std::coroutine_handle<> await_suspend(std::coroutine_handle<coroutine> h) const noexcept {
+      return finish(h.promise());
+    }
+    void await_resume() const noexcept {}
+  };
+  last final_suspend() const noexcept { return {}; }
+
+  void unhandled_exception() noexcept {
+    failure = std::current_exception();
+    progress = status::failed;
+  }
+
+  template <class A>
+  A&& await_transform(A&& a,
+                      std::source_location here = std::source_location::current()) noexcept {
+    where = here;
+    return static_cast<A&&>(a);
+  }
+};
+
+void coroutine_result<void>::return_void() noexcept {
+  static_cast<coroutine<void>*>(this)->progress = status::value;
+}
+
+}  // namespace pulsar::detail

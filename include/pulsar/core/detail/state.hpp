@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+
+// What a future points to, and how a chain of awaits is cancelled and taken down.
+//
+// A `state` is either made by hand (a promise, a timer, a combinator) or is the promise object of
+// a coroutine frame (`frame`). The links between them run along the awaits: `frame::waiting_on`
+// downward to what it waits for, `state::awaiter` upward to who waits. Both are followed in
+// loops, never by recursion: a chain may be a million long.
+
+#include <pulsar/core/detail/task_node.hpp>
+
+#include <coroutine>
+#include <cstdint>
+#include <exception>
+#include <source_location>
+
+namespace pulsar {
+class event_loop;
+}
+
+namespace pulsar::detail {
+
+/// What can be told to stop: a state, or an operation that a coroutine waits for directly.
+struct cancellable {
+  /// Requests cancellation here; returns what waits below and is to be asked next.
+  using function = cancellable* (*)(cancellable*) noexcept;
+  enum class kind : std::uint8_t { operation, state, frame };
+
+  constexpr cancellable(function f, kind k) noexcept : on_cancel(f), what(k) {}
+  cancellable(const cancellable&) = delete;
+  cancellable& operator=(const cancellable&) = delete;
+
+  function on_cancel;
+  kind what;
+};
+
+inline void cancel_chain(cancellable* target) noexcept {
+  while (target != nullptr) target = target->on_cancel(target);
+}
+
+struct future_awaiter;
+
+enum class status : std::uint8_t { pending, value, failed };
+
+/// How a future lets go of a state.
+enum class release_as : std::uint8_t { dropped, detached };
+
+struct state : cancellable {
+  using release_function = void (*)(state*, release_as) noexcept;
+
+  state(event_loop* l, function f, kind k, release_function r) noexcept
+      : cancellable(f, k), loop(l), release(r) {}
+
+  bool done() const noexcept { return progress != status::pending; }
+
+  status progress = status::pending;
+  bool taken = false;     // the value was moved out
+  bool observed = false;  // somebody saw the failure
+  event_loop* loop;       // null once the loop is gone
+  release_function release;
+  void* value = nullptr;  // the value, once there is one
+  future_awaiter* awaiter = nullptr;
+  task_queue* callbacks = nullptr;
+  std::exception_ptr failure;
+};
+
+/// The part of a coroutine's promise that does not depend on its type.
+struct frame : state {
+  frame(event_loop* l, release_function r) noexcept
+      : state(l, &request_cancel, kind::frame, r) {}
+
+  bool cancel_requested = false;
+  bool abandoned = false;  // no future is left
+  frame* previous = nullptr;
+  frame* next = nullptr;
+  cancellable* waiting_on = nullptr;
+  std::coroutine_handle<> handle;
+  std::source_location where;
+
+ private:
+  static cancellable* request_cancel(cancellable* self) noexcept {
+    auto* f = static_cast<frame*>(self);
+    if (f->done()) return nullptr;
+    f->cancel_requested = true;
+    return f->waiting_on;
+  }
+};
+
+/// Waits for one state on behalf of a coroutine. `slot` is the pointer that owns the state: the
+/// future's, or the awaiter's own.
+struct future_awaiter : continuation {
+  state** slot = nullptr;
+  frame* waiter = nullptr;
+};
+
+/// Every live coroutine of a loop.
+class frame_list {
+ public:
+  frame* first() const noexcept { return first_; }
+
+  void insert(frame& f) noexcept {
+    f.next = first_;
+    if (first_ != nullptr) first_->previous = &f;
+    first_ = &f;
+  }
+
+  void remove(frame& f) noexcept {
+    if (f.next != nullptr) f.next->previous = f.previous;
+    (f.previous != nullptr ? f.previous->next : first_) = f.next;
+    f.previous = f.next = nullptr;
+  }
+
+ private:
+  frame* first_ = nullptr;
+};
+
+/// Frees the frame of a coroutine that has ended. The parameters in it may own the frames of
+/// others that have ended, and so on: beyond a depth they are put aside for the outermost call.
+inline void destroy_done(frame* f) noexcept {
+  struct todo {
+    unsigned depth;
+    frame* aside;
+  };
+  static constinit thread_local todo pending{0, nullptr};
+  if (pending.depth >= 64) {
+    f->next = pending.aside;
+    pending.aside = f;
+    return;
+  }
+  ++pending.depth;
+  f->handle.destroy();
+  if (--pending.depth > 0) return;
+  while (frame* next = pending.aside) {
+    pending.aside = next->next;
+    ++pending.depth;
+    next->handle.destroy();
+    --pending.depth;
+  }
+}
+
+/// Frees a suspended coroutine and those it waits for, the innermost first, as unwinding would.
+/// Only when nothing can resume them any more: their loop is closed.
+inline void destroy_suspended(frame* root) noexcept {
+  frame* leaf = root;
+  while (leaf->waiting_on != nullptr && leaf->waiting_on->what == cancellable::kind::frame) {
+    auto* below = static_cast<frame*>(leaf->waiting_on);
+    if (below->done()) break;
+    leaf = below;
+  }
+  while (leaf != nullptr) {
+    frame* above = leaf == root ? nullptr : leaf->awaiter->waiter;
+    if (leaf->awaiter != nullptr) *leaf->awaiter->slot = nullptr;
+    if (above != nullptr) above->waiting_on = nullptr;
+    leaf->handle.destroy();
+    leaf = above;
+  }
+}
+
+}  // namespace pulsar::detail

@@ -1,0 +1,409 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+
+/// \file
+/// `event_loop`: PEP 3156's loop over one `asio::io_context`, on one thread.
+///
+///     pulsar::event_loop loop;
+///     loop.call_later(1s, [&] { loop.stop(); });
+///     loop.run_forever();
+///
+/// Callbacks and coroutines run from a ready queue of the loop's own; Asio is asked for I/O and to
+/// wait. Every member belongs to the loop's thread but `call_soon_threadsafe` and `stop`. Members
+/// that take or return futures are defined in future.hpp.
+
+#include <pulsar/core/detail/state.hpp>
+#include <pulsar/core/detail/task_node.hpp>
+#include <pulsar/core/error.hpp>
+#include <pulsar/core/handle.hpp>
+#include <pulsar/core/log.hpp>
+#include <pulsar/core/timer_wheel.hpp>
+
+#include <asio/executor_work_guard.hpp>
+#include <asio/io_context.hpp>
+#include <asio/post.hpp>
+#include <asio/steady_timer.hpp>
+
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <source_location>
+#include <string>
+#include <thread>
+#include <type_traits>
+#include <utility>
+
+namespace pulsar {
+
+template <class T = void>
+class future;
+template <class T = void>
+class promise;
+
+/// What an exception handler is told about a failure that nobody else will see.
+struct failure_report {
+  std::string message;          ///< What happened, one sentence.
+  std::exception_ptr exception;
+  std::source_location where;   ///< The coroutine's function and its last await; may be empty.
+};
+
+/// The time a loop goes by.
+enum class clock_kind {
+  steady,        ///< `std::chrono::steady_clock`.
+  virtual_time,  ///< Starts at zero and jumps to the next deadline when nothing else can happen.
+};
+
+namespace detail {
+
+class loop_access;
+
+/// How other threads reach a loop; outlives it, so that late senders are refused, not lost.
+class loop_inbox {
+ public:
+  explicit loop_inbox(event_loop& loop) noexcept : loop_(&loop) {}
+
+  /// Hands `node` to the loop's thread. False, and the node stays the caller's, once the loop is
+  /// closed. Any thread.
+  inline bool push(task_node* node) noexcept;
+
+ private:
+  friend class pulsar::event_loop;
+  task_stack stack_;
+  std::mutex mutex_;
+  event_loop* loop_;
+  unsigned posted_ = 0;  // handlers on their way to the loop
+};
+
+/// The loops of a thread.
+struct thread_loops {
+  event_loop* running = nullptr;  // inside one of its callbacks, or in run_forever
+  event_loop* alive = nullptr;    // the one made last
+  unsigned count = 0;
+};
+inline constinit thread_local thread_loops this_thread_loops{};
+
+// Set by the process layer: ends a program that runs a loop before it may (actors/run.hpp).
+inline void (*before_run)() = nullptr;
+
+}  // namespace detail
+
+class event_loop {
+ public:
+  using clock = std::chrono::steady_clock;
+  using time_point = clock::time_point;
+  using duration = clock::duration;
+  using exception_handler = std::function<void(const failure_report&)>;
+
+  /// A loop with a context of its own.
+  explicit event_loop(clock_kind kind = clock_kind::steady)
+      : own_(std::make_unique<own_context>()), context_(*own_), timer_(context_), kind_(kind) {
+    enlist();
+  }
+
+  /// A loop on the user's `context`, which one thread runs. `close` it before the context ends.
+  explicit event_loop(asio::io_context& context, clock_kind kind = clock_kind::steady)
+      : context_(context), timer_(context_), kind_(kind) {
+    enlist();
+  }
+
+  event_loop(const event_loop&) = delete;
+  event_loop& operator=(const event_loop&) = delete;
+
+  /// Closes it.
+  ~event_loop() {
+    close();
+    auto& loops = detail::this_thread_loops;
+    if (loops.alive == this) loops.alive = previous_;
+    --loops.count;
+  }
+
+  /// The loop that is running in this thread, else the only one alive in it. Throws `errc::no_loop`.
+  static event_loop& current() {
+    const auto& loops = detail::this_thread_loops;
+    if (loops.running != nullptr) return *loops.running;
+    if (loops.count == 1 && loops.alive != nullptr) return *loops.alive;
+    throw error(errc::no_loop, loops.count == 0
+                                   ? "this thread has no event loop: make one, or give the "
+                                     "coroutine an event_loop& parameter"
+                                   : "this thread has several event loops and none of them is "
+                                     "running: give the coroutine an event_loop& parameter");
+  }
+
+  /// The loop that is running in this thread, or null.
+  static event_loop* running() noexcept { return detail::this_thread_loops.running; }
+
+  /// Runs until `stop`. Throws `errc::already_running` inside a loop, `errc::loop_closed`.
+  void run_forever();
+
+  /// Runs until `what` is done and returns its result, or throws its failure. `what` is a callable
+  /// that returns a future, or a future of this loop. Throws `errc::wrong_loop`,
+  /// `errc::loop_stopped`, and what `run_forever` throws.
+  template <class F>
+    requires std::is_invocable_v<F&>
+  auto run_until_complete(F&& what);
+  template <class T>
+  T run_until_complete(future<T> what);
+
+  /// Ends `run_forever` after the callback that runs now. Any thread.
+  void stop() noexcept {
+    stopping_.store(true, std::memory_order_relaxed);
+    context_.stop();
+  }
+
+  /// Cancels every coroutine of this loop and runs until they have ended, at most for `limit`;
+  /// then frees what is left. On a user's context a coroutine that does not end in time ends the
+  /// program: its frame could be in use by the context. Closing twice does nothing.
+  void close(duration limit = std::chrono::seconds(1)) noexcept;
+
+  bool is_running() const noexcept { return running_; }
+  bool is_closed() const noexcept { return closed_; }
+
+  /// Now, by this loop's clock.
+  time_point time() const noexcept { return kind_ == clock_kind::steady ? clock::now() : virtual_now_; }
+
+  /// Calls `f()` after what is ready already. An exception goes to the exception handler.
+  template <class F>
+  handle call_soon(F&& f) {
+    check_thread("call_soon");
+    auto* node = new detail::callback<std::decay_t<F>>(*this, std::forward<F>(f));
+    handle result(node);
+    push_ready(node);
+    return result;
+  }
+
+  /// The same from any thread; false, and `f` is dropped, once the loop is closed.
+  template <class F>
+  bool call_soon_threadsafe(F&& f) {
+    auto* node = new detail::callback<std::decay_t<F>>(*this, std::forward<F>(f));
+    if (inbox_->push(node)) return true;
+    node->drop();
+    return false;
+  }
+
+  /// Calls `f()` once, not earlier than `delay` from now; precision 1 ms.
+  template <class F>
+  handle call_later(duration delay, F&& f) {
+    return call_at(time() + delay, std::forward<F>(f));
+  }
+
+  /// Calls `f()` once, not earlier than `when` by `time()`.
+  template <class F>
+  handle call_at(time_point when, F&& f) {
+    check_thread("call_at");
+    auto* node = new detail::timed_callback<std::decay_t<F>>(*this, std::forward<F>(f));
+    handle result(node);
+    wheel_.arm_at(node->timer, tick_after(when));
+    timers_changed();
+    return result;
+  }
+
+  /// `what` itself: a coroutine runs from the moment it is called (asyncio's create_task wraps one
+  /// that does not). A callable is called and its future returned.
+  template <class T>
+  future<T> create_task(future<T> what);
+  template <class F>
+    requires std::is_invocable_v<F&>
+  auto create_task(F&& what);
+
+  /// A promise bound to this loop.
+  template <class T = void>
+  promise<T> create_future();
+
+  /// Calls `f()` in the loop when the process receives `signal`, instead of what happened before.
+  /// Throws `std::system_error` for signals that cannot be caught. Defined in signals.hpp.
+  void add_signal_handler(int signal, std::function<void()> f);
+
+  /// Back to the default action; false if there was no handler.
+  bool remove_signal_handler(int signal) noexcept;
+
+  /// Told of failures that nobody awaits; the default logs them as errors.
+  void set_exception_handler(exception_handler f) { on_failure_ = std::move(f); }
+  void call_exception_handler(const failure_report& report) noexcept;
+
+  asio::io_context& context() noexcept { return context_; }
+  asio::io_context::executor_type get_executor() noexcept { return context_.get_executor(); }
+
+ private:
+  friend class detail::loop_access;
+  friend class detail::loop_inbox;
+
+  // Gives access to `shutdown`, which drops pending operations without completing them.
+  struct own_context : asio::io_context {
+    own_context() : asio::io_context(1) {}
+    using asio::io_context::shutdown;
+  };
+
+  struct ready_handler {
+    event_loop* loop;
+    void operator()() const { loop->on_ready(); }
+  };
+  struct inbox_handler {
+    event_loop* loop;
+    void operator()() const { loop->on_inbox(); }
+  };
+  struct timer_handler {
+    event_loop* loop;
+    void operator()(std::error_code ec) const { loop->on_timer(ec); }
+  };
+
+  // One handler of the context on its way: what it makes ready is run before Asio has its turn.
+  class batch {
+   public:
+    explicit batch(event_loop& loop) noexcept
+        : loop_(loop), before_(std::exchange(detail::this_thread_loops.running, &loop)) {
+      ++loop_.batches_;
+    }
+    batch(const batch&) = delete;
+    batch& operator=(const batch&) = delete;
+    ~batch() {
+      if (--loop_.batches_ == 0) loop_.finish_batch();
+      detail::this_thread_loops.running = before_;
+    }
+
+   private:
+    event_loop& loop_;
+    event_loop* before_;
+  };
+
+  static constexpr unsigned batch_callbacks = 256;
+  static constexpr duration batch_time = std::chrono::microseconds(200);
+  static constexpr unsigned time_every = 16;  // callbacks between two looks at the clock
+
+  using tick = timer_wheel::tick;
+
+  static tick tick_before(time_point t) noexcept {
+    return static_cast<tick>(
+        std::chrono::floor<std::chrono::milliseconds>(t.time_since_epoch()).count());
+  }
+  static tick tick_after(time_point t) noexcept {
+    const auto ms = std::chrono::ceil<std::chrono::milliseconds>(t.time_since_epoch()).count();
+    return ms < 0 ? 0 : static_cast<tick>(ms);
+  }
+  static tick ticks(duration d) noexcept {
+    const auto ms = std::chrono::ceil<std::chrono::milliseconds>(d).count();
+    return ms < 0 ? 0 : static_cast<tick>(ms);
+  }
+
+  void enlist() {
+    inbox_ = std::make_shared<detail::loop_inbox>(*this);
+    auto& loops = detail::this_thread_loops;
+    previous_ = std::exchange(loops.alive, this);
+    ++loops.count;
+    wheel_.advance(tick_before(time()));
+  }
+
+  void check_thread([[maybe_unused]] const char* what) const noexcept {
+#ifndef NDEBUG
+    if (running_ && thread_ != std::this_thread::get_id()) wrong_thread(what);
+#endif
+  }
+  [[noreturn]] void wrong_thread(const char* what) const noexcept;
+
+  void push_ready(detail::task_node* node) noexcept {
+    ready_.push(node);
+    if (batches_ == 0) post_ready();
+  }
+
+  void post_ready() noexcept {
+    if (closing_ || std::exchange(posted_, true)) return;
+    asio::post(context_, ready_handler{this});
+  }
+
+  void on_ready() {
+    posted_ = false;
+    if (closing_) return;
+    const batch scope(*this);
+    run_ready();
+  }
+
+  void on_inbox() {
+    {
+      const std::lock_guard lock(inbox_->mutex_);
+      --inbox_->posted_;
+    }
+    if (closing_) return;
+    const batch scope(*this);
+    inbox_->stack_.take(ready_);
+    run_ready();
+  }
+
+  void on_timer(std::error_code ec) {
+    --timer_waits_;
+    if (ec || closing_) return;
+    armed_ = timer_wheel::never;
+    const batch scope(*this);
+    refresh();
+    run_ready();
+  }
+
+  // Resumes what an Asio operation was awaited by.
+  void on_io(std::coroutine_handle<> waiter) {
+    const batch scope(*this);
+    waiter.resume();
+    run_ready();
+  }
+
+  void run_ready() {
+    unsigned count = 0;
+    time_point start{};
+    while (detail::task_node* node = ready_.pop()) {
+      depth_ = 0;
+      node->call(node, false);
+      if (++count % time_every != 0) continue;
+      const time_point now = refresh();
+      if (count == time_every) start = now;
+      if (count >= batch_callbacks || now - start > batch_time) break;
+    }
+  }
+
+  // Reads the clock and calls what is due.
+  time_point refresh() {
+    const time_point now = time();
+    if (wheel_.has_fresh()) wheel_.settle(tick_after(now));
+    if (const tick reached = tick_before(now); reached > wheel_.now()) wheel_.advance(reached);
+    return now;
+  }
+
+  void timers_changed() noexcept {
+    if (batches_ == 0) post_ready();
+  }
+
+  void finish_batch() noexcept;
+  void arm(tick next) noexcept;
+  bool cancel_all() noexcept;
+  void free_frames() noexcept;
+  void drop_ready() noexcept;
+
+  std::unique_ptr<own_context> own_;
+  asio::io_context& context_;
+  asio::steady_timer timer_;
+  std::shared_ptr<detail::loop_inbox> inbox_;
+  detail::task_queue ready_;
+  timer_wheel wheel_;
+  tick armed_ = timer_wheel::never;  // when `timer_` fires
+  unsigned timer_waits_ = 0;         // handlers that `timer_` still owes
+  unsigned batches_ = 0;             // nested handlers, zero outside
+  unsigned depth_ = 0;               // hand-overs since the ready queue
+  std::size_t pending_io_ = 0;       // operations awaited, which virtual time must not overtake
+  bool posted_ = false;              // a ready_handler is on its way
+  bool running_ = false;
+  bool closing_ = false;
+  bool closed_ = false;
+  const clock_kind kind_;
+  time_point virtual_now_{};
+  std::atomic<bool> stopping_{false};
+  std::thread::id thread_;
+  detail::frame_list frames_;
+  exception_handler on_failure_;
+  std::shared_ptr<void> signals_;  // see signals.hpp
+  event_loop* previous_ = nullptr;
+};
+
+}  // namespace pulsar
+
+#include <pulsar/core/detail/event_loop.hpp>

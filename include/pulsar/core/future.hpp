@@ -1,0 +1,295 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+
+/// \file
+/// `future<T>` and `promise<T>`: a result that is not there yet (pulsar's Deferred), and the
+/// coroutine type.
+///
+///     pulsar::future<int> twice(pulsar::future<int> f) { co_return 2 * co_await std::move(f); }
+///
+///     pulsar::event_loop loop;
+///     auto p = loop.create_future<int>();
+///     auto f = twice(p.get_future());
+///     p.set_value(21);
+///     loop.run_until_complete(std::move(f));   // 42
+///
+/// A coroutine runs at once, up to its first await. It belongs to the loop of its `event_loop&`
+/// parameter if it has one, else to the loop that runs, else to the only one alive in the thread.
+/// Dropping a pending future requests its cancellation and lets it end on its own; `detach` lets
+/// it run. Futures belong to the thread of their loop.
+
+#include <pulsar/core/detail/future.hpp>
+#include <pulsar/core/event_loop.hpp>
+
+#include <coroutine>
+#include <exception>
+#include <functional>
+#include <memory>
+#include <system_error>
+#include <type_traits>
+#include <utility>
+
+namespace pulsar {
+
+template <class T>
+class [[nodiscard("a future that is dropped is cancelled: co_await it, keep it, or detach() it")]]
+future {
+ public:
+  using value_type = T;
+  using promise_type = detail::coroutine<T>;
+
+  future() noexcept = default;
+  future(future&& other) noexcept : state_(other.give_up()) {}
+  future& operator=(future&& other) noexcept {
+    if (this != &other) {
+      reset();
+      state_ = other.give_up();
+    }
+    return *this;
+  }
+  ~future() { reset(); }
+
+  /// True unless it was moved from, awaited as an rvalue, or detached.
+  bool valid() const noexcept { return state_ != nullptr; }
+
+  /// True when there is a result or a failure.
+  bool done() const noexcept { return state_->done(); }
+
+  /// True when it failed with `errc::cancelled`.
+  bool cancelled() const noexcept {
+    return state_->progress == detail::status::failed && detail::is_cancelled(state_->failure);
+  }
+
+  /// The result, moved out; or throws the failure. Throws `errc::not_ready` before `done()`, and
+  /// `errc::already_called` when the result was taken before.
+  T result() { return detail::take<T>(*state_); }
+
+  /// The failure, or null; then it counts as seen. Throws `errc::not_ready` before `done()`.
+  std::exception_ptr exception() const {
+    if (!done()) throw error(errc::not_ready, "exception() of a pending future");
+    state_->observed = true;
+    return state_->failure;
+  }
+
+  /// Asks what runs to stop: its innermost operation fails with `errc::cancelled`, or, if none is
+  /// pending, its next await does. False if it is done already: a result is never lost.
+  bool cancel() noexcept {
+    if (state_ == nullptr || state_->done()) return false;
+    detail::cancel_chain(state_);
+    return true;
+  }
+
+  /// Calls `f()` from the loop when it is done, at once if it is; in the order of the calls.
+  template <class F>
+  void add_done_callback(F&& f) {
+    detail::add_callback(*state_, new detail::callback<std::decay_t<F>>(*state_->loop,
+                                                                        std::forward<F>(f)));
+  }
+
+  /// A future of `f(result)`; `f` may return a future, which is waited for. A failure passes by.
+  template <class F>
+  auto then(F f) &&;
+
+  /// Lets it run on without an owner. A failure goes to the loop's exception handler.
+  void detach() noexcept {
+    if (state_ != nullptr) release(detail::release_as::detached);
+  }
+
+  /// The loop it belongs to.
+  event_loop& loop() const noexcept { return *state_->loop; }
+
+  /// Waits; gives the result, or throws the failure. One awaiter only: the result is moved out.
+  auto operator co_await() & noexcept { return detail::lvalue_awaiter<T>(&state_); }
+  auto operator co_await() && noexcept { return detail::rvalue_awaiter<T>(give_up()); }
+
+ private:
+  friend struct detail::future_access;
+  explicit future(detail::state* state) noexcept : state_(state) {}
+
+  detail::state* give_up() noexcept { return std::exchange(state_, nullptr); }
+  void release(detail::release_as how) noexcept {
+    detail::state* state = give_up();
+    state->release(state, how);
+  }
+  void reset() noexcept {
+    if (state_ != nullptr) release(detail::release_as::dropped);
+  }
+
+  detail::state* state_ = nullptr;
+};
+
+/// The producer's end of a future. Belongs to the thread of its loop.
+template <class T>
+class promise {
+ public:
+  /// Bound to `loop`.
+  explicit promise(event_loop& loop = event_loop::current())
+      : state_(new detail::promise_state<T>(loop)) {}
+  promise(promise&& other) noexcept : state_(std::exchange(other.state_, nullptr)) {}
+  promise& operator=(promise&& other) noexcept {
+    std::swap(state_, other.state_);
+    return *this;
+  }
+  /// An unsettled future fails with `errc::broken_promise`.
+  ~promise() {
+    if (state_ == nullptr) return;
+    if (!state_->done()) state_->fail(make_exception(errc::broken_promise));
+    state_->drop();
+  }
+
+  /// The future; once. Throws `errc::already_called`.
+  future<T> get_future() {
+    if (std::exchange(state_->handed_out, true)) {
+      throw error(errc::already_called, "get_future was called before");
+    }
+    ++state_->count;
+    return detail::future_access::make<T>(state_);
+  }
+
+  /// Settles it with a value made from `args`. Whoever waits resumes from the loop, never inside
+  /// this call. Throws `errc::already_called` the second time; does nothing when the other side
+  /// has cancelled.
+  template <class... Args>
+  void set_value(Args&&... args) {
+    if (may_settle()) state_->succeed(std::forward<Args>(args)...);
+  }
+
+  /// Settles it with a failure; otherwise as `set_value`.
+  void set_exception(std::exception_ptr failure) {
+    if (may_settle()) state_->fail(std::move(failure));
+  }
+  void set_exception(std::error_code code) { set_exception(make_exception(code)); }
+
+  /// True when it was settled, or cancelled by the other side.
+  bool done() const noexcept { return state_->done(); }
+
+  /// True when the future's side has cancelled or dropped it: nobody wants the value.
+  bool cancelled() const noexcept { return state_->cancelled_by_user; }
+
+  /// `f()` is called at most once, when the future's side cancels or drops it.
+  void on_cancel(std::function<void()> f) { state_->hook = std::move(f); }
+
+ private:
+  static std::exception_ptr make_exception(std::error_code code) {
+    return std::make_exception_ptr(error(code));
+  }
+
+  bool may_settle() {
+    if (state_->cancelled_by_user) return false;
+    if (state_->done()) throw error(errc::already_called, "the promise was settled before");
+    return true;
+  }
+
+  detail::promise_state<T>* state_;
+};
+
+/// A future that is done.
+template <class T>
+future<std::decay_t<T>> make_ready_future(T&& value) {
+  promise<std::decay_t<T>> p;
+  p.set_value(std::forward<T>(value));
+  return p.get_future();
+}
+inline future<> make_ready_future() {
+  promise<> p;
+  p.set_value();
+  return p.get_future();
+}
+
+/// A future that has failed.
+template <class T = void>
+future<T> make_exceptional_future(std::exception_ptr failure) {
+  promise<T> p;
+  p.set_exception(std::move(failure));
+  return p.get_future();
+}
+
+namespace detail {
+
+template <class T>
+inline constexpr bool is_future = false;
+template <class T>
+inline constexpr bool is_future<future<T>> = true;
+
+/// What `future<R>::then` and commands make of a function's result: R of `future<R>`, else itself.
+template <class R>
+struct unwrap {
+  using type = R;
+};
+template <class R>
+struct unwrap<future<R>> {
+  using type = R;
+};
+template <class R>
+using unwrapped = typename unwrap<std::remove_cvref_t<R>>::type;
+
+template <class R, class T, class F>
+future<R> chain(future<T> before, F f) {
+  if constexpr (std::is_void_v<T>) {
+    co_await std::move(before);
+    if constexpr (is_future<std::invoke_result_t<F&>>) {
+      co_return co_await f();
+    } else {
+      co_return f();
+    }
+  } else {
+    T value = co_await std::move(before);
+    if constexpr (is_future<std::invoke_result_t<F&, T>>) {
+      co_return co_await f(std::move(value));
+    } else {
+      co_return f(std::move(value));
+    }
+  }
+}
+
+template <class F, class T>
+struct then_result : std::invoke_result<F&, T> {};
+template <class F>
+struct then_result<F, void> : std::invoke_result<F&> {};
+
+}  // namespace detail
+
+template <class T>
+template <class F>
+auto future<T>::then(F f) && {
+  using result = detail::unwrapped<typename detail::then_result<F, T>::type>;
+  return detail::chain<result>(std::move(*this), std::move(f));
+}
+
+template <class T>
+promise<T> event_loop::create_future() {
+  return promise<T>(*this);
+}
+
+template <class T>
+future<T> event_loop::create_task(future<T> what) {
+  return what;
+}
+
+template <class F>
+  requires std::is_invocable_v<F&>
+auto event_loop::create_task(F&& what) {
+  const detail::current_loop scope(*this);
+  return what();
+}
+
+template <class T>
+T event_loop::run_until_complete(future<T> what) {
+  if (&what.loop() != this) {
+    throw error(errc::wrong_loop, "run_until_complete was given a future of another event loop");
+  }
+  if (!what.done()) {
+    what.add_done_callback([this] { stop(); });
+    run_forever();
+    if (!what.done()) throw error(errc::loop_stopped, "run_until_complete");
+  }
+  return what.result();
+}
+
+template <class F>
+  requires std::is_invocable_v<F&>
+auto event_loop::run_until_complete(F&& what) {
+  return run_until_complete(create_task(what));
+}
+
+}  // namespace pulsar
