@@ -206,7 +206,8 @@ class child {
 /// No other thread may change the environment (`setenv`) meanwhile. Returns when the program has
 /// been loaded, or throws: the system's error with path and reason in its text
 /// (`std::errc::no_such_file_or_directory`, `permission_denied`, `too_many_files_open`, ...), or
-/// `std::errc::invalid_argument` for what no child can have. Nothing is left running then.
+/// `std::errc::invalid_argument` for what no child can have. Nothing is left running then. Under
+/// valgrind, which forks, a program that cannot be loaded ends with exit code 127 instead.
 child spawn_child(const child_options& options);
 
 /// Reaps dead children that nobody in this program started: the duty of PID 1 and of a subreaper.
