@@ -8,6 +8,10 @@
 #include <asio/io_context.hpp>
 #include <asio/post.hpp>
 
+#ifdef CONSUMER_HAS_COMMAND_LINE
+#include <CLI/CLI.hpp>
+#endif
+
 #include <cstdlib>
 
 #ifndef ASIO_STANDALONE
@@ -15,6 +19,9 @@
 #endif
 
 int main() {
+#ifdef CONSUMER_HAS_COMMAND_LINE
+  const CLI::App command_line("consumer");
+#endif
   asio::io_context context;
   asio::post(context, [] { pulsar::log::info("pulsar {}", pulsar::version); });
   return context.run() == 1 ? EXIT_SUCCESS : EXIT_FAILURE;
