@@ -113,7 +113,9 @@ struct known<std::variant<Ts...>> {
 };
 template <class Rep, class Period>
 struct known<std::chrono::duration<Rep, Period>> {
-  static constexpr kind value = std::is_arithmetic_v<Rep> ? kind::duration : kind::unsupported;
+  static constexpr bool number = (std::is_integral_v<Rep> && !std::is_same_v<Rep, bool>) ||
+                                 std::is_same_v<Rep, float> || std::is_same_v<Rep, double>;
+  static constexpr kind value = number && sizeof(Rep) <= 8 ? kind::duration : kind::unsupported;
 };
 template <class Clock, class Duration>
 struct known<std::chrono::time_point<Clock, Duration>> {
@@ -245,6 +247,7 @@ enum class refusal {
   c_array,
   too_wide,
   view,
+  constant,
   no_default,
   no_encode_hook,
   no_decode_hook,
@@ -273,9 +276,18 @@ consteval auto operator+(verdict<A, T> first, verdict<B, U> second) {
 template <class T, purpose P, class... Path>
 consteval auto judge();
 
+template <class T, purpose P, class... Path>
+consteval auto judge_part() {
+  if constexpr (P == purpose::decode && std::is_const_v<T>) {
+    return verdict<refusal::constant, T>{};
+  } else {
+    return judge<std::remove_cv_t<T>, P, Path...>();
+  }
+}
+
 template <purpose P, class... Path, class... Ts>
 consteval auto judge_all(type_list<Ts...>) {
-  return (fine{} + ... + judge<std::remove_cv_t<Ts>, P, Path...>());
+  return (fine{} + ... + judge_part<Ts, P, Path...>());
 }
 
 // Path holds the structs around T: a struct that contains itself, through a vector or a pointer,
@@ -322,11 +334,11 @@ consteval auto judge() {
       return judge_all<P, Path..., T>(field_types<T>{});
     }
   } else if constexpr (k == kind::optional || k == kind::owner) {
-    return judge<std::remove_cv_t<typename pointee<T>::type>, P, Path...>();
+    return judge_part<typename pointee<T>::type, P, Path...>();
   } else if constexpr (k == kind::tuple || k == kind::variant) {
     return judge_all<P, Path...>(typename known<T>::types{});
   } else if constexpr (k == kind::fixed_array || k == kind::sequence || k == kind::set) {
-    return judge<std::remove_cv_t<typename T::value_type>, P, Path...>();
+    return judge_part<typename T::value_type, P, Path...>();
   } else if constexpr (k == kind::map) {
     return judge_all<P, Path...>(type_list<typename T::key_type, typename T::mapped_type>{});
   } else {
@@ -354,6 +366,8 @@ struct refused_value {
   static_assert(Why != refusal::view,
                 "a view cannot be decoded, it would point into a message that is gone: decode a "
                 "std::string or a std::vector");
+  static_assert(Why != refusal::constant,
+                "a const value cannot be decoded into: make it non-const");
   static_assert(Why != refusal::no_default,
                 "a value is decoded into an empty one: give this type a default constructor");
   static_assert(Why != refusal::no_encode_hook,
@@ -378,6 +392,12 @@ consteval bool require() {
 
 // -- room --------------------------------------------------------------------
 
+template <class T>
+inline constexpr bool is_scalar = kind_of<T> == kind::nil || kind_of<T> == kind::boolean ||
+                                  kind_of<T> == kind::integer || kind_of<T> == kind::floating ||
+                                  kind_of<T> == kind::enumeration ||
+                                  kind_of<T> == kind::duration || kind_of<T> == kind::time_point;
+
 // The most bytes a T takes, where that is known when compiled; 0 where it is not.
 template <class T>
 consteval std::size_t most_bytes();
@@ -385,7 +405,7 @@ consteval std::size_t most_bytes();
 template <class... Ts>
 consteval std::size_t most_bytes_of_all(type_list<Ts...>) {
   std::size_t sum = sizeof...(Ts) < 16 ? 1 : 3;
-  bool known_all = sizeof...(Ts) < 65536;
+  bool known_all = true;
   const auto add = [&](std::size_t n) {
     known_all = known_all && n != 0;
     sum += n;
@@ -427,7 +447,7 @@ consteval std::size_t room_before();
 
 template <class... Ts>
 consteval std::size_t room_before_all(type_list<Ts...>) {
-  return (3 + ... + room_before<std::remove_cv_t<Ts>>());
+  return ((sizeof...(Ts) < 16 ? 1 : 3) + ... + room_before<std::remove_cv_t<Ts>>());
 }
 
 template <class T>

@@ -1,0 +1,315 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+
+/// \file
+/// MessagePack from plain C++ values and back.
+///
+///     struct order {
+///       std::uint64_t id = 0;
+///       std::string symbol;
+///       std::optional<std::string> note;
+///     };
+///
+///     pulsar::buffer out;
+///     encode(out, order{7, "PLSR", {}});               // an array: [7, "PLSR", nil]
+///     auto o = pulsar::decode<order>(out);             // throws error(errc::malformed)
+///
+/// What travels: `bool`, integers, enums, `float` and `double`, `std::string`, `bytes` (binary
+/// data, as all contiguous `std::byte`, `unsigned char` and `char`), `std::array`, sequences, sets
+/// and maps, `std::pair`, `std::tuple`, `std::optional`, `std::unique_ptr` (nil or a value),
+/// `std::variant` (an array of index and value), durations and time points (a count in their own
+/// unit), `std::error_code` (an array of category and value), `std::monostate` and `nullptr` (nil),
+/// and every reflectable struct of these, itself included. `std::string_view` and `std::span` can
+/// be encoded only.
+///
+/// A struct is an array of its fields. A reader with more fields than the writer keeps the defaults
+/// of those at the end, one with fewer skips the rest: new fields go last. `encode_named` writes a
+/// map with the fields' names for readers in other languages; decoding takes both forms, unknown
+/// names are skipped. A `std::tuple` (the arguments of a command) must have exactly its arity.
+///
+/// Any other type travels through two functions beside it, found by argument-dependent look-up:
+///
+///     class date {
+///      public:
+///       friend void pulsar_encode(pulsar::encoder& out, const date& d) { out.write(d.text()); }
+///       friend bool pulsar_decode(pulsar::decoder& in, date& d) {
+///         std::string text;
+///         return in.read(text) && (d.parse(text) || in.fail("a date"));
+///       }
+///       ...
+///
+/// They are plain functions, not templates; in a class template they are friends defined in it.
+
+#include <pulsar/core/buffer.hpp>
+#include <pulsar/core/detail/codec_decode.hpp>
+#include <pulsar/core/detail/codec_encode.hpp>
+#include <pulsar/core/detail/codec_format.hpp>
+#include <pulsar/core/detail/codec_types.hpp>
+#include <pulsar/core/error.hpp>
+#include <pulsar/core/reflect.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <span>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <type_traits>
+
+namespace pulsar {
+
+/// Types that `encode` takes.
+template <class T>
+concept encodable =
+    detail::verdict_on<std::remove_cvref_t<T>, detail::purpose::encode>::why ==
+    detail::refusal::none;
+
+/// Types that `encode_named` takes: every struct in them has names for its fields.
+template <class T>
+concept named_encodable =
+    detail::verdict_on<std::remove_cvref_t<T>, detail::purpose::encode_named>::why ==
+    detail::refusal::none;
+
+/// Types that `decode` returns.
+template <class T>
+concept decodable =
+    !std::is_reference_v<T> &&
+    detail::verdict_on<T, detail::purpose::decode>::why == detail::refusal::none;
+
+/// Where `encodable<T>` is required: `static_assert(require_encodable<T>())` says why T is not.
+template <class T>
+consteval bool require_encodable() {
+  return detail::require<std::remove_cvref_t<T>, detail::purpose::encode>();
+}
+
+/// The same for `decodable<T>`.
+template <class T>
+consteval bool require_decodable() {
+  return detail::require<T, detail::purpose::decode>();
+}
+
+/// The most levels of arrays and maps in each other that are encoded and decoded.
+inline constexpr unsigned max_codec_depth = detail::max_codec_depth;
+
+/// What a decoder accepts.
+struct decode_limits {
+  /// Bytes of the message.
+  std::size_t size = std::size_t{64} << 20;
+  /// Bytes of memory for the elements of containers, which may be larger than what encodes them.
+  std::size_t memory = std::size_t{1} << 30;
+};
+
+/// Why a value could not be decoded; nothing, if it could. Costs no memory until `message()`.
+class decode_failure {
+ public:
+  decode_failure() noexcept = default;
+  explicit decode_failure(const detail::fault& why) noexcept : fault_(why) {}
+
+  /// Whether there was a failure.
+  explicit operator bool() const noexcept { return fault_.what != detail::fault_kind::none; }
+  /// `errc::malformed`, or `errc::too_large` where a limit is exceeded.
+  errc code() const noexcept { return fault_.code; }
+  /// The byte where the offending value begins.
+  std::size_t offset() const noexcept { return fault_.offset; }
+  /// Whether a tuple had another number of elements: a command called with too few or too many
+  /// arguments.
+  bool wrong_arity() const noexcept { return fault_.what == detail::fault_kind::arity; }
+  /// "expected a string but found the integer 7 at offset 12".
+  std::string message() const { return detail::explain(fault_); }
+
+ private:
+  detail::fault fault_;
+};
+
+// -- user types --------------------------------------------------------------
+
+/// What `pulsar_encode` writes to; exactly one value must be written.
+class encoder {
+ public:
+  encoder(const encoder&) = delete;
+  encoder& operator=(const encoder&) = delete;
+
+  /// Writes any encodable value. Throws `errc::too_large`.
+  template <class T>
+  void write(const T& value) {
+    using enum detail::form;
+    if (named_) {
+      if constexpr (named_encodable<T>) return put<named>(value);
+    }
+    if constexpr (require_encodable<T>()) put<positional>(value);
+  }
+
+  /// Begins an array: `n` values follow and make one value with it.
+  void write_array(std::size_t n) {
+    p_ = detail::put_array_header(sink_.ensure(p_, 5 + room_), n);
+  }
+  /// Begins a map: `n` times a key and a value follow and make one value with it.
+  void write_map(std::size_t n) {
+    p_ = detail::put_map_header(sink_.ensure(p_, 5 + room_), n);
+  }
+  /// Writes MessagePack's extension type `type`; negative ones belong to MessagePack.
+  void write_extension(std::int8_t type, std::span<const std::byte> data) {
+    p_ = detail::put_extension(sink_, p_, type, data, room_);
+  }
+
+  /// Whether structs are written as maps with names: for a foreign reader.
+  bool named() const noexcept { return named_; }
+
+ private:
+  template <detail::form F, class T>
+  friend std::byte* detail::put_custom(detail::sink&, std::byte*, const T&, std::size_t, unsigned);
+
+  encoder(detail::sink& to, std::byte* p, std::size_t room, unsigned depth, bool named) noexcept
+      : sink_(to), p_(p), room_(room), depth_(depth), named_(named) {}
+
+  template <detail::form F, class T>
+  void put(const T& value) {
+    p_ = sink_.ensure(p_, detail::room_for<F, T> + room_);
+    p_ = detail::put<F>(sink_, p_, value, room_, depth_);
+  }
+
+  detail::sink& sink_;
+  std::byte* p_;
+  std::size_t room_;
+  unsigned depth_;
+  bool named_;
+};
+
+/// What `pulsar_decode` reads from; also reads several values that follow each other:
+///
+///     pulsar::decoder in(frame);
+///     header h;
+///     if (!in.read(h)) throw in.failure().to_error();
+///     deliver(h, in.rest());
+///
+/// After a failure every further read fails and the first failure stands.
+class decoder {
+ public:
+  explicit decoder(std::span<const std::byte> in, decode_limits limits = {}) noexcept;
+  decoder(const decoder&) = delete;
+  decoder& operator=(const decoder&) = delete;
+
+  /// Reads one value of type T into `out`; false if there is none.
+  template <class T>
+  bool read(T& out) {
+    if constexpr (require_decodable<T>()) {
+      return advance(p_ == nullptr ? nullptr : detail::get(*source_, p_, out, depth_));
+    } else {
+      return false;
+    }
+  }
+
+  /// Reads a string without copying it: `out` points into the message.
+  bool read_text(std::string_view& out) {
+    return advance(p_ == nullptr ? nullptr : detail::get_text(*source_, p_, out));
+  }
+  /// Reads binary data without copying it: `out` points into the message.
+  bool read_binary(std::span<const std::byte>& out);
+  /// Reads an extension without copying it: `data` points into the message.
+  bool read_extension(std::int8_t& type, std::span<const std::byte>& data);
+  /// Reads the head of an array; `n` values follow.
+  bool read_array(std::size_t& n) {
+    return advance(p_ == nullptr ? nullptr : detail::get_array(*source_, p_, n, depth_));
+  }
+  /// Reads the head of a map; `n` times a key and a value follow.
+  bool read_map(std::size_t& n) {
+    return advance(p_ == nullptr ? nullptr : detail::get_map_count(*source_, p_, n, depth_));
+  }
+  /// Passes over a nil; false, and no failure, if something else is next.
+  bool read_nil() noexcept;
+  /// Passes over one value, whatever it is.
+  bool skip() { return advance(p_ == nullptr ? nullptr : detail::skip(*source_, p_, depth_)); }
+
+  /// Refuses the value that was read last: "expected `expected` but found ...". Always false, so
+  /// that `return parse(text) || in.fail("a date");` reads well. `expected` must be a literal.
+  bool fail(const char* expected) noexcept;
+
+  /// What went wrong first.
+  decode_failure failure() const noexcept { return decode_failure(source_->problem); }
+  /// The bytes that are not read yet; none after a failure.
+  std::span<const std::byte> rest() const noexcept;
+
+ private:
+  template <class T>
+  friend const std::byte* detail::get_custom(detail::source&, const std::byte*, T&, unsigned);
+
+  decoder(detail::source& from, const std::byte* p, unsigned depth) noexcept
+      : own_(p, 0, 0), source_(&from), p_(p), last_(p), depth_(depth) {}
+
+  bool advance(const std::byte* to) noexcept {
+    if (to != nullptr) last_ = p_;
+    p_ = to;
+    return to != nullptr;
+  }
+
+  detail::source own_;
+  detail::source* source_;
+  const std::byte* p_;
+  const std::byte* last_;
+  unsigned depth_;
+};
+
+// -- whole values ------------------------------------------------------------
+
+/// Appends `value` to `out`, structs as arrays.
+///
+/// Throws `errc::too_large` for what no decoder would take and `errc::not_encodable` for a variant
+/// without a value; `out` is then as it was.
+template <class T>
+void encode(buffer& out, const T& value) {
+  if constexpr (require_encodable<T>()) {
+    detail::encode_as<detail::form::positional>(out, value);
+  }
+}
+
+/// Returns `value` encoded.
+template <class T>
+[[nodiscard]] buffer encode(const T& value) {
+  buffer out;
+  encode(out, value);
+  return out;
+}
+
+/// Appends `value` to `out`, structs as maps with the names of their fields. Throws as `encode`.
+template <class T>
+void encode_named(buffer& out, const T& value) {
+  if constexpr (detail::require<T, detail::purpose::encode_named>()) {
+    detail::encode_as<detail::form::named>(out, value);
+  }
+}
+
+/// Returns `value` encoded with names.
+template <class T>
+[[nodiscard]] buffer encode_named(const T& value) {
+  buffer out;
+  encode_named(out, value);
+  return out;
+}
+
+/// Decodes `in`, which must hold one value and nothing behind it, into `out`.
+///
+/// Returns what went wrong; `out` then holds whatever was read before. Throws only what the
+/// memory of `out` throws.
+template <class T>
+[[nodiscard]] decode_failure try_decode(std::span<const std::byte> in, T& out,
+                                        decode_limits limits = {}) {
+  decoder from(in, limits);
+  if (from.read(out) && !from.rest().empty()) return detail::trailing(from);
+  return from.failure();
+}
+
+/// Returns the value that `in` holds.
+///
+/// Throws `errc::malformed` or, beyond `limits`, `errc::too_large`, with a sentence that says what
+/// was expected, what was found, and where.
+template <class T>
+[[nodiscard]] T decode(std::span<const std::byte> in, decode_limits limits = {}) {
+  T out{};
+  if (const auto failure = try_decode(in, out, limits)) {
+    throw error(failure.code(), failure.message());
+  }
+  return out;
+}
+
+}  // namespace pulsar

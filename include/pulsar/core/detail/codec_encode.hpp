@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+
+// Values to MessagePack.
+
+#include <pulsar/core/detail/codec_format.hpp>
+#include <pulsar/core/detail/codec_types.hpp>
+#include <pulsar/core/error.hpp>
+#include <pulsar/core/reflect.hpp>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstring>
+#include <string_view>
+#include <system_error>
+#include <type_traits>
+#include <utility>
+#include <variant>
+
+namespace pulsar::detail {
+
+// Structs as arrays, or as maps with the names of their fields.
+enum class form { positional, named };
+
+// The room that is there before a value is put; names are not counted in it.
+template <form F, class T>
+inline constexpr std::size_t room_for =
+    F == form::positional ? room_before<std::remove_cv_t<T>>()
+                          : (is_scalar<T> ? most_bytes<std::remove_cv_t<T>>() : 0);
+
+// Every `put` is entered with room for `room_for<F, T> + room` bytes at p, and leaves room for
+// `room` behind what it wrote: so one question serves all the fixed fields of a struct.
+template <form F, class T>
+std::byte* put(sink& s, std::byte* p, const T& value, std::size_t room, unsigned depth);
+
+// Through pulsar_encode; defined beside `encoder`.
+template <form F, class T>
+std::byte* put_custom(sink& s, std::byte* p, const T& value, std::size_t room, unsigned depth);
+
+[[gnu::always_inline]] inline void enter_level(unsigned depth) {
+  if (depth >= max_codec_depth) throw_too_deep();
+}
+
+[[gnu::always_inline]] inline std::byte* put_bytes(std::byte* p, const void* from, std::size_t n) {
+  if (n != 0) std::memcpy(p, from, n);
+  return p + n;
+}
+
+[[gnu::always_inline]] inline std::byte* put_text(sink& s, std::byte* p, std::string_view text,
+                                                  std::size_t room) {
+  p = s.ensure(p, 5 + text.size() + room);
+  return put_bytes(put_text_header(p, text.size()), text.data(), text.size());
+}
+
+[[gnu::always_inline]] inline std::byte* put_binary(sink& s, std::byte* p, const void* from,
+                                                    std::size_t n, std::size_t room) {
+  p = s.ensure(p, 5 + n + room);
+  return put_bytes(put_binary_header(p, n), from, n);
+}
+
+// Values that stand side by side: the room of all but the one at hand is handed on.
+template <form F, class... Ts>
+[[gnu::always_inline]] inline std::byte* put_each(sink& s, std::byte* p, std::size_t room,
+                                                  unsigned depth, const Ts&... values) {
+  [[maybe_unused]] std::size_t rest = (std::size_t{0} + ... + room_for<F, Ts>);
+  ((rest -= room_for<F, Ts>, p = put<F>(s, p, values, room + rest, depth)), ...);
+  return p;
+}
+
+template <form F, class T>
+std::byte* put_fields(sink& s, std::byte* p, const T& value, std::size_t room, unsigned depth) {
+  enter_level(depth);
+  if constexpr (F == form::positional) {
+    return visit_fields(value, [&](const auto&... fields) {
+      p = put_array_header(p, sizeof...(fields));
+      return put_each<F>(s, p, room, depth + 1, fields...);
+    });
+  } else {
+    return visit_named_fields(value, [&](const auto&... fields) {
+      p = s.ensure(p, 5 + room);
+      p = put_map_header(p, sizeof...(fields));
+      const auto put_one = [&]<class Field>(std::string_view name, const Field& field) {
+        p = put_text(s, p, name, room_for<F, Field> + room);
+        p = put<F>(s, p, field, room, depth + 1);
+      };
+      (put_one(fields.name(), fields.value()), ...);
+      return p;
+    });
+  }
+}
+
+template <form F, class T>
+std::byte* put_tuple(sink& s, std::byte* p, const T& value, std::size_t room, unsigned depth) {
+  enter_level(depth);
+  constexpr std::size_t size = std::tuple_size_v<T>;
+  if constexpr (F == form::named) p = s.ensure(p, 5 + room);
+  p = put_array_header(p, size);
+  return [&]<std::size_t... I>(std::index_sequence<I...>) {
+    if constexpr (F == form::named) {
+      std::byte* at = p;
+      ((at = s.ensure(at, room_for<F, std::tuple_element_t<I, T>> + room),
+        at = put<F>(s, at, std::get<I>(value), room, depth + 1)),
+       ...);
+      return at;
+    } else {
+      return put_each<F>(s, p, room, depth + 1, std::get<I>(value)...);
+    }
+  }(std::make_index_sequence<size>());
+}
+
+// Elements of known size go in blocks: one question a block.
+template <form F, class C>
+std::byte* put_elements(sink& s, std::byte* p, const C& values, std::size_t room, unsigned depth) {
+  enter_level(depth);
+  using element = std::remove_cv_t<typename C::value_type>;
+  constexpr std::size_t most =
+      F == form::positional || is_scalar<element> ? most_bytes<element>() : 0;
+  const std::size_t n = values.size();
+  if constexpr (most != 0) {
+    constexpr std::size_t block = std::max<std::size_t>(1, 4096 / most);
+    p = s.ensure(p, 5 + std::min(n, block) * most + room);
+    p = put_array_header(p, n);
+    std::size_t ready = block;
+    std::size_t left = n;
+    for (const element& value : values) {
+      if (ready == 0) {
+        ready = std::min(left, block);
+        p = s.ensure(p, ready * most + room);
+      }
+      p = put<F>(s, p, value, 0, depth + 1);
+      --ready;
+      --left;
+    }
+    return p;
+  } else {
+    p = s.ensure(p, 5 + room);
+    p = put_array_header(p, n);
+    for (const element& value : values) {
+      p = s.ensure(p, room_for<F, element> + room);
+      p = put<F>(s, p, value, room, depth + 1);
+    }
+    return p;
+  }
+}
+
+template <form F, class C>
+std::byte* put_map(sink& s, std::byte* p, const C& values, std::size_t room, unsigned depth) {
+  enter_level(depth);
+  using key_type = std::remove_cv_t<typename C::key_type>;
+  using mapped_type = std::remove_cv_t<typename C::mapped_type>;
+  p = s.ensure(p, 5 + room);
+  p = put_map_header(p, values.size());
+  for (const auto& [key, mapped] : values) {
+    p = s.ensure(p, room_for<F, key_type> + room_for<F, mapped_type> + room);
+    p = put<F>(s, p, key, room_for<F, mapped_type> + room, depth + 1);
+    p = put<F>(s, p, mapped, room, depth + 1);
+  }
+  return p;
+}
+
+template <form F, class T>
+std::byte* put_variant(sink& s, std::byte* p, const T& value, std::size_t room, unsigned depth) {
+  enter_level(depth);
+  if (value.valueless_by_exception()) {
+    throw error(errc::not_encodable, "a std::variant lost its value to an exception");
+  }
+  p = s.ensure(p, 6 + room);
+  p = put_array_header(p, 2);
+  p = put_integer(p, static_cast<std::uint32_t>(value.index()));
+  return std::visit(
+      [&]<class Alternative>(const Alternative& alternative) {
+        std::byte* const at = s.ensure(p, room_for<F, Alternative> + room);
+        return put<F>(s, at, alternative, room, depth + 1);
+      },
+      value);
+}
+
+// An absent value is nil. A present one that may be nil itself is wrapped in an array of one.
+template <form F, class T>
+std::byte* put_optional(sink& s, std::byte* p, const T& value, std::size_t room, unsigned depth) {
+  using inner = std::remove_cv_t<typename pointee<T>::type>;
+  constexpr std::size_t wrapper = may_be_nil<inner> ? 1 : 0;
+  if constexpr (room_for<F, T> == 0) p = s.ensure(p, 1 + room_for<F, inner> + room);
+  if (!value) return put_byte(p, tag::nil);
+  if constexpr (wrapper != 0) {
+    enter_level(depth);
+    p = put_array_header(p, 1);
+    p = s.ensure(p, room_for<F, inner> + room);
+  }
+  return put<F>(s, p, *value, room, depth + wrapper);
+}
+
+inline std::byte* put_error_code(sink& s, std::byte* p, const std::error_code& code,
+                                 std::size_t room, unsigned depth) {
+  enter_level(depth);
+  const std::string_view name = code.category().name();
+  p = s.ensure(p, 1 + room);
+  p = put_array_header(p, 2);
+  p = put_text(s, p, name, 5 + room);
+  return put_integer(p, code.value());
+}
+
+template <form F, class T>
+std::byte* put(sink& s, std::byte* p, const T& value, std::size_t room, unsigned depth) {
+  constexpr kind k = kind_of<T>;
+  if constexpr (k == kind::nil) {
+    return put_byte(p, tag::nil);
+  } else if constexpr (k == kind::boolean) {
+    return put_byte(p, value ? tag::yes : tag::no);
+  } else if constexpr (k == kind::integer) {
+    return put_integer(p, value);
+  } else if constexpr (k == kind::enumeration) {
+    return put<F>(s, p, static_cast<std::underlying_type_t<T>>(value), room, depth);
+  } else if constexpr (k == kind::floating) {
+    return put_float(p, value);
+  } else if constexpr (k == kind::text) {
+    return put_text(s, p, std::string_view(value), room);
+  } else if constexpr (k == kind::binary) {
+    return put_binary(s, p, value.data(), value.size(), room);
+  } else if constexpr (k == kind::optional || k == kind::owner) {
+    return put_optional<F>(s, p, value, room, depth);
+  } else if constexpr (k == kind::tuple) {
+    return put_tuple<F>(s, p, value, room, depth);
+  } else if constexpr (k == kind::variant) {
+    return put_variant<F>(s, p, value, room, depth);
+  } else if constexpr (k == kind::fixed_array || k == kind::sequence || k == kind::set) {
+    return put_elements<F>(s, p, value, room, depth);
+  } else if constexpr (k == kind::map) {
+    return put_map<F>(s, p, value, room, depth);
+  } else if constexpr (k == kind::duration) {
+    return put<F>(s, p, value.count(), room, depth);
+  } else if constexpr (k == kind::time_point) {
+    return put<F>(s, p, value.time_since_epoch().count(), room, depth);
+  } else if constexpr (k == kind::error_code) {
+    return put_error_code(s, p, value, room, depth);
+  } else if constexpr (k == kind::custom) {
+    return put_custom<F>(s, p, value, room, depth);
+  } else {
+    static_assert(k == kind::fields);
+    return put_fields<F>(s, p, value, room, depth);
+  }
+}
+
+}  // namespace pulsar::detail

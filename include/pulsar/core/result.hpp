@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+
+/// \file
+/// `result<T>`: a value or a failure, for those who would rather look than catch.
+///
+///     auto r = co_await as_result(send(bank, "audit"_cmd, "bob"));
+///     if (!r) log::warning("no audit: {}", r.message());
+
+#include <pulsar/core/future.hpp>
+
+#include <exception>
+#include <optional>
+#include <string>
+#include <system_error>
+#include <type_traits>
+#include <utility>
+#include <variant>
+
+namespace pulsar {
+
+/// A value, or the exception in its place.
+template <class T = void>
+class [[nodiscard]] result {
+  using held = std::conditional_t<std::is_void_v<T>, std::monostate, T>;
+
+ public:
+  using value_type = T;
+
+  template <class U = held>
+    requires(!std::is_same_v<std::remove_cvref_t<U>, result> &&
+             !std::is_same_v<std::remove_cvref_t<U>, std::exception_ptr>)
+  result(U&& value) : value_(std::forward<U>(value)) {}
+  result(std::exception_ptr failure) noexcept : failure_(std::move(failure)) {}
+
+  bool has_value() const noexcept { return value_.has_value(); }
+  explicit operator bool() const noexcept { return has_value(); }
+
+  /// The value; throws the failure if there is none.
+  decltype(auto) value() & {
+    check();
+    if constexpr (!std::is_void_v<T>) return static_cast<T&>(*value_);
+  }
+  T value() && {
+    check();
+    if constexpr (!std::is_void_v<T>) return std::move(*value_);
+  }
+  held& operator*() & noexcept { return *value_; }
+  held* operator->() noexcept { return &*value_; }
+
+  /// The failure, or null.
+  std::exception_ptr exception() const noexcept { return failure_; }
+
+  /// The code of a failure that is a `std::system_error`; else `errc::command_failed`, or no error.
+  std::error_code code() const noexcept {
+    try {
+      if (failure_) std::rethrow_exception(failure_);
+    } catch (const std::system_error& e) {
+      return e.code();
+    } catch (...) {
+      return errc::command_failed;
+    }
+    return {};
+  }
+
+  /// The text of the failure.
+  std::string message() const { return detail::describe(failure_); }
+
+ private:
+  void check() const {
+    if (failure_) std::rethrow_exception(failure_);
+  }
+
+  std::optional<held> value_;
+  std::exception_ptr failure_;
+};
+
+/// Waits for `f` and gives its outcome as a value. Cancelling it cancels `f`; the outcome is then
+/// that of `f`.
+template <class T>
+future<result<T>> as_result(future<T> f) {
+  try {
+    if constexpr (std::is_void_v<T>) {
+      co_await std::move(f);
+      co_return result<T>(std::monostate{});
+    } else {
+      co_return result<T>(co_await std::move(f));
+    }
+  } catch (...) {
+    co_return result<T>(std::current_exception());
+  }
+}
+
+}  // namespace pulsar

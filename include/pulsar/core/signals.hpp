@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+
+/// \file
+/// Signals as callbacks of a loop: `event_loop::add_signal_handler`, `remove_signal_handler`.
+///
+///     loop.add_signal_handler(SIGTERM, [&] { loop.stop(); });
+
+#include <pulsar/core/event_loop.hpp>
+
+#include <asio/signal_set.hpp>
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <system_error>
+#include <utility>
+
+namespace pulsar {
+
+namespace detail {
+
+/// The handlers of one loop.
+class signal_table {
+ public:
+  explicit signal_table(event_loop& loop) noexcept : loop_(loop) {}
+
+  void add(int signal, std::function<void()> f) {
+    auto e = std::make_shared<entry>(loop_.context(), std::move(f));
+    remove(signal);
+    e->set.add(signal);  // throws for what cannot be caught
+    entries_[signal] = e;
+    wait(loop_, e);
+  }
+
+  bool remove(int signal) noexcept {
+    const auto found = entries_.find(signal);
+    if (found == entries_.end()) return false;
+    std::error_code ignored;
+    found->second->set.clear(ignored);
+    entries_.erase(found);
+    return true;
+  }
+
+  ~signal_table() {
+    while (!entries_.empty()) remove(entries_.begin()->first);
+  }
+
+  static signal_table& of(event_loop& loop) {
+    auto& slot = loop_access::signals(loop);
+    if (slot == nullptr) slot = std::make_shared<signal_table>(loop);
+    return *static_cast<signal_table*>(slot.get());
+  }
+
+ private:
+  struct entry {
+    entry(asio::io_context& context, std::function<void()> f) : set(context), call(std::move(f)) {}
+    asio::signal_set set;
+    std::function<void()> call;
+  };
+
+  static void wait(event_loop& loop, const std::shared_ptr<entry>& e) {
+    e->set.async_wait([&loop, weak = std::weak_ptr(e)](std::error_code ec, int) {
+      const auto self = weak.lock();
+      if (ec || self == nullptr) return;
+      wait(loop, self);
+      loop_access::run_as_batch(loop, [&] {
+        try {
+          self->call();
+        } catch (...) {
+          report_callback_failure(loop);
+        }
+      });
+    });
+  }
+
+  event_loop& loop_;
+  std::map<int, std::shared_ptr<entry>> entries_;
+};
+
+}  // namespace detail
+
+inline void event_loop::add_signal_handler(int signal, std::function<void()> f) {
+  detail::signal_table::of(*this).add(signal, std::move(f));
+}
+
+inline bool event_loop::remove_signal_handler(int signal) noexcept {
+  return signals_ != nullptr && detail::signal_table::of(*this).remove(signal);
+}
+
+}  // namespace pulsar

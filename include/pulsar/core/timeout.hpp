@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+
+/// \file
+/// Waiting for time: `sleep` and `with_timeout`.
+///
+///     co_await sleep(100ms);
+///     auto page = co_await with_timeout(fetch(url), 5s);   // throws errc::timed_out
+///
+/// The precision is a millisecond; nothing is early.
+
+#include <pulsar/core/future.hpp>
+
+#include <chrono>
+#include <exception>
+#include <type_traits>
+#include <utility>
+
+namespace pulsar {
+
+namespace detail {
+
+struct sleep_state final : shared_state<void> {
+  struct node : timer_node {
+    explicit node(sleep_state& s) noexcept : timer_node(&fire), owner(s) {}
+    static void fire(timer_node* n, bool drop) {
+      sleep_state& s = static_cast<node*>(n)->owner;
+      if (!drop) s.succeed();
+      s.drop();
+    }
+    sleep_state& owner;
+  };
+
+  using shared_state<void>::shared_state;
+
+  void on_cancelled() noexcept override {
+    if (timer.cancel()) drop();
+  }
+
+  node timer{*this};
+};
+
+/// Cancels what it watches when time is up.
+struct deadline final : timer_node {
+  explicit deadline(state* s) noexcept : timer_node(&fire), watched(s) {}
+  static void fire(timer_node* n, bool drop) {
+    auto* self = static_cast<deadline*>(n);
+    if (drop) return;
+    self->expired = true;
+    cancel_chain(self->watched);
+  }
+  state* watched;
+  bool expired = false;
+};
+
+}  // namespace detail
+
+/// Done after `delay`, by the loop's clock. Cancelling it frees its timer.
+inline future<> sleep(event_loop::duration delay, event_loop& loop = event_loop::current()) {
+  auto* state = new detail::sleep_state(loop);
+  state->handed_out = true;
+  if (delay <= event_loop::duration::zero()) {
+    state->succeed();
+  } else {
+    ++state->count;
+    detail::loop_access::arm_after(loop, state->timer, delay);
+  }
+  return detail::future_access::make<void>(state);
+}
+
+/// Done when the loop's `time()` reaches `when`.
+inline future<> sleep_until(event_loop::time_point when,
+                            event_loop& loop = event_loop::current()) {
+  auto* state = new detail::sleep_state(loop);
+  state->handed_out = true;
+  ++state->count;
+  detail::loop_access::arm_at(loop, state->timer, when);
+  return detail::future_access::make<void>(state);
+}
+
+/// The result of `f` if it is done within `limit`; else `f` is cancelled, and once it has ended
+/// this throws `errc::timed_out`. If `f` ends with a result all the same, that is given: nothing
+/// is lost. Cancelling it cancels `f`.
+template <class T>
+future<T> with_timeout(future<T> f, event_loop::duration limit) {
+  detail::deadline watch(detail::future_access::slot(f));
+  if (!f.done()) detail::loop_access::arm_after(f.loop(), watch, limit);
+  try {
+    co_return co_await f;
+  } catch (const std::system_error& e) {
+    if (watch.expired && e.code() == errc::cancelled) throw error(errc::timed_out);
+    throw;
+  }
+}
+
+}  // namespace pulsar

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+
+/// \file
+/// The first of several futures.
+///
+///     auto first = co_await when_any(inbox.receive(), sleep(1s));
+///     if (first.index() == 0) handle(first.get<0>());
+///
+/// The others are cancelled and waited for, so nothing of them runs on.
+
+#include <pulsar/core/detail/gathering.hpp>
+#include <pulsar/core/future.hpp>
+#include <pulsar/core/result.hpp>
+#include <pulsar/core/when_all.hpp>
+
+#include <cstddef>
+#include <memory>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+namespace pulsar {
+
+/// The outcomes of `when_any`. Those of the losers are `errc::cancelled`, unless one ended all the
+/// same: then its value is here and not lost.
+template <class... Ts>
+class first_of {
+ public:
+  first_of(std::size_t index, std::tuple<result<Ts>...> outcomes)
+      : index_(index), outcomes_(std::move(outcomes)) {}
+
+  /// Which one ended first, counted from zero.
+  std::size_t index() const noexcept { return index_; }
+
+  /// The value of the I-th; throws its failure.
+  template <std::size_t I>
+  decltype(auto) get() {
+    return std::get<I>(outcomes_).value();
+  }
+
+  /// The outcome of the I-th.
+  template <std::size_t I>
+  auto& outcome() noexcept {
+    return std::get<I>(outcomes_);
+  }
+
+ private:
+  std::size_t index_;
+  std::tuple<result<Ts>...> outcomes_;
+};
+
+/// The same for a vector of futures.
+template <class T>
+class first_of_many {
+ public:
+  first_of_many(std::size_t index, std::vector<result<T>> outcomes)
+      : index_(index), outcomes_(std::move(outcomes)) {}
+
+  std::size_t index() const noexcept { return index_; }
+  /// The value of the one that ended first; throws its failure.
+  decltype(auto) get() { return outcomes_[index_].value(); }
+  std::vector<result<T>>& outcomes() noexcept { return outcomes_; }
+
+ private:
+  std::size_t index_;
+  std::vector<result<T>> outcomes_;
+};
+
+/// Done when one is done, with a result or a failure, and the others have been cancelled and have
+/// ended. Cancelling it cancels every one.
+template <class... Ts>
+  requires(sizeof...(Ts) > 0)
+future<first_of<Ts...>> when_any(future<Ts>... fs) {
+  auto set = std::make_shared<detail::gathering>(&detail::has_ended);
+  (set->watch(fs), ...);
+  set->settle();
+  co_await *set;
+  co_return first_of<Ts...>(set->decisive(),
+                            std::tuple<result<Ts>...>(detail::take_outcome(fs)...));
+}
+
+/// The same for a vector. Throws `errc::not_ready` when it is empty: nothing can be first.
+template <class T>
+future<first_of_many<T>> when_any(std::vector<future<T>> fs) {
+  if (fs.empty()) throw error(errc::not_ready, "when_any of no futures");
+  auto set = std::make_shared<detail::gathering>(&detail::has_ended);
+  for (auto& f : fs) set->watch(f);
+  set->settle();
+  co_await *set;
+  std::vector<result<T>> outcomes;
+  outcomes.reserve(fs.size());
+  for (auto& f : fs) outcomes.push_back(detail::take_outcome(f));
+  co_return first_of_many<T>(set->decisive(), std::move(outcomes));
+}
+
+}  // namespace pulsar
