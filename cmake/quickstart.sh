@@ -129,10 +129,8 @@ missing() {
 as_root() {
   if [ "$(id -u)" -eq 0 ]; then
     "$@"
-  elif command -v sudo >/dev/null; then
-    sudo "$@"
   else
-    fail "this needs root, and there is no sudo. Run as root: $*"
+    sudo "$@"
   fi
 }
 
@@ -156,6 +154,9 @@ install_for() {
       fi
     } >&2
     fail "install what is listed above, then run this again"
+  fi
+  if [ "$(id -u)" -ne 0 ] && ! command -v sudo >/dev/null; then
+    fail "packages are missing, and there is no sudo. Run as root: apt-get install $packages"
   fi
   phase "Installing with apt-get: $packages"
   as_root apt-get update -q || echo "apt-get update failed; trying with the lists that are there." >&2
