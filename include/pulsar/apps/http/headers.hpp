@@ -233,12 +233,12 @@ class header_block {
   static void check(std::string_view name, std::string_view value) {
     if (name.empty() || !detail::all_of_class(name, detail::is_token)) [[unlikely]] {
       throw pulsar::error(errc::bad_header_name, "cannot send a header named '" + printable(name) +
-                                             "': use letters, digits and '-' alone");
+                                                     "': use letters, digits and '-' alone");
     }
     if (!detail::all_of_class(value, detail::is_value)) [[unlikely]] {
       throw pulsar::error(errc::bad_header_value,
-                  "cannot send the header '" + std::string(name) + "' with the value '" +
-                      printable(value) + "': remove the control characters or encode them");
+                          "cannot send the header '" + std::string(name) + "' with the value '" +
+                              printable(value) + "': remove the control characters or encode them");
     }
   }
 

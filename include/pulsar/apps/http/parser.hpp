@@ -4,15 +4,15 @@
 /// \file
 /// The parser of requests: incremental, strict, without copies, exceptions or input of its own.
 ///
-///     std::string buffer;
+///     pulsar::buffer in;
 ///     http::parser parser;
 ///     http::request request;
 ///     for (;;) {
-///       switch (parser.parse(buffer.data(), buffer.size(), request)) {
-///         case http::progress::incomplete: read_more(buffer); break;
+///       switch (parser.parse(in, request)) {
+///         case http::progress::incomplete: read_more(in); break;
 ///         case http::progress::complete:
 ///           answer(request);
-///           buffer.erase(0, parser.consumed());   // what is left may be the next request
+///           in.consume(parser.consumed());   // what is left may be the next request
 ///           break;
 ///         case http::progress::failed: refuse(parser.error()); return;
 ///       }
@@ -27,6 +27,7 @@
 #include <pulsar/apps/http/error.hpp>
 #include <pulsar/apps/http/limits.hpp>
 #include <pulsar/apps/http/request.hpp>
+#include <pulsar/core/buffer.hpp>
 #include <pulsar/core/error.hpp>
 
 #include <algorithm>
@@ -60,6 +61,11 @@ class parser {
   /// `complete` begins a new message at its `data`. `failed` stays until `reset`.
   progress parse(char* data, std::size_t size, request& into) noexcept;
 
+  /// The same over all bytes of `in`.
+  progress parse(buffer& in, request& into) noexcept {
+    return parse(reinterpret_cast<char*>(in.data()), in.size(), into);
+  }
+
   /// Why the message is refused; no error unless `parse` returned `failed`.
   std::error_code error() const noexcept {
     return error_ == errc{} ? std::error_code() : make_error_code(error_);
@@ -83,8 +89,8 @@ class parser {
     return phase_ == phase::chunks ? chunks_.remaining() : 0;
   }
 
-  /// Gives up the bytes that chunked coding added: cut the buffer to the size returned and append
-  /// the next read there. After `incomplete` only; without it the buffer grows by the raw bytes.
+  /// Gives up the bytes that chunked coding added: `in.truncate(parser.trim())`, then append the
+  /// next read. After `incomplete` only; without it the buffer grows by the raw bytes.
   std::size_t trim() noexcept {
     if (phase_ == phase::chunks) position_ = size_ = decoded_;
     return size_;
@@ -153,9 +159,7 @@ inline progress parser::parse(char* data, std::size_t size, request& into) noexc
     case phase::head:
       if (!head_.started()) head.clear();
       switch (head_.run(head, size, bounds_)) {
-        case detail::step::more:
-          position_ = head_.position();
-          return progress::incomplete;
+        case detail::step::more: position_ = head_.position(); return progress::incomplete;
         case detail::step::failed: return fail(head_.error());
         case detail::step::done: break;
       }
@@ -190,6 +194,8 @@ inline progress parser::parse_chunks(char* data, request& into) noexcept {
     decoded_ = static_cast<std::size_t>(out - data);
     if (why != errc{}) return fail(why);
     if (!chunks_.done()) return progress::incomplete;
+    // Where a trailer lies is kept in 32 bits.
+    if (position_ > UINT32_MAX - bounds_.header_bytes) return fail(errc::body_too_large);
     phase_ = phase::trailers;
     head_.begin_trailers(position_);
   }

@@ -32,7 +32,7 @@ class request_body : public std::string_view {
 /// One request; the parser fills it, and fills it anew for the next one of the connection.
 class request {
  public:
-  request() = default;
+  request() noexcept {}
   request(request&&) noexcept = default;
   request& operator=(request&&) noexcept = default;
   /// Not copied: the copy would be views of bytes that somebody else lets go.
@@ -63,7 +63,8 @@ class request {
 
   /// `host[:port]` the client means: of the target where it names one, else the header Host.
   std::string_view host() const noexcept {
-    return head_.authority.size != 0 ? head_.text(head_.authority) : head_.value(detail::known::host);
+    return head_.authority.size != 0 ? head_.text(head_.authority)
+                                     : head_.value(detail::known::host);
   }
 
   /// Content-Type; empty without one.

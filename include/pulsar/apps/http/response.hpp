@@ -174,16 +174,17 @@ struct delivery {
 };
 
 /// What the answer to `request` depends on.
-inline delivery delivery_for(const request& request, std::string_view date = {},
+inline delivery delivery_for(const request& request,
+                             std::string_view date = {},
                              std::string_view server = {}) noexcept {
   return {request.method(), request.version(), request.keep_alive(), date, server};
 }
 
 /// Writes the response as it goes on the wire, at the end of `out`.
 ///
-/// `out` has `append(const char*, std::size_t)`, as a `std::string`; a response of up to 1 KiB is
-/// one call. A body is left out where none may be (HEAD, 1xx, 204, 304, 2xx to CONNECT), and so is
-/// Content-Length where it may not be. The connection is kept behind it if both
+/// `out` has `append(std::string_view)`: a `pulsar::buffer` or a `std::string`. A response of up
+/// to 1 KiB is one call. A body is left out where none may be (HEAD, 1xx, 204, 304, 2xx to
+/// CONNECT), and so is Content-Length where it may not be. The connection is kept behind it if both
 /// `how.keep_alive` and `response.keep_alive()` are true.
 template <class Out>
 void serialize(const response& response, const delivery& how, Out& out) {

@@ -37,9 +37,9 @@ class chunk_decoder {
  private:
   enum class state : std::uint8_t {
     size,
-    size_end,       // the LF of the size line
-    before_mark,    // blanks that a ';' must follow
-    before_name,    // blanks between ';' and the name of an extension
+    size_end,     // the LF of the size line
+    before_mark,  // blanks that a ';' must follow
+    before_name,  // blanks between ';' and the name of an extension
     name,
     before_equals,  // blanks that a '=' or a ';' must follow
     before_value,   // blanks behind '='
@@ -63,7 +63,9 @@ class chunk_decoder {
   std::uint64_t extensions_ = 0;
 };
 
-inline errc chunk_decoder::run(const char*& in, const char* end, char*& out,
+inline errc chunk_decoder::run(const char*& in,
+                               const char* end,
+                               char*& out,
                                const limits& bounds) noexcept {
   while (in != end && state_ != state::done) {
     switch (state_) {

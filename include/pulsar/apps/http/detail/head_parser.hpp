@@ -7,6 +7,7 @@
 // Whether a message is refused, and for what, depends on its bytes alone and never on how they
 // were cut into reads: every bound is a place in the message.
 
+#include <pulsar/apps/http/detail/field_rules.hpp>
 #include <pulsar/apps/http/detail/message_head.hpp>
 #include <pulsar/apps/http/detail/scan.hpp>
 #include <pulsar/apps/http/detail/target.hpp>
@@ -14,6 +15,7 @@
 #include <pulsar/apps/http/limits.hpp>
 
 #include <algorithm>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
@@ -21,61 +23,6 @@
 namespace pulsar::http::detail {
 
 enum class step : std::uint8_t { more, done, failed };
-
-// A decimal number of a body's length; at least `bound` + 1 for anything larger.
-inline bool parse_length(std::string_view text, std::uint64_t bound, std::uint64_t& out) noexcept {
-  std::uint64_t value = 0;
-  for (const char c : text) {
-    if (!is_digit(c)) return false;
-    value = std::min(value * 10 + static_cast<std::uint64_t>(c - '0'), bound + 1);
-  }
-  out = value;
-  return !text.empty();
-}
-
-inline bool is_lower(std::string_view text, std::string_view lower) noexcept {
-  return std::equal(text.begin(), text.end(), lower.begin(), lower.end(),
-                    [](char a, char b) { return to_lower(a) == b; });
-}
-
-// RFC 9112 6.1 and 6.3: only where `chunked` stands once and last is the length known; what
-// stands before it is then a coding that nobody here can undo.
-inline errc judge_codings(std::string_view value) noexcept {
-  if (is_lower(value, "chunked")) return errc{};
-  const auto comma = value.rfind(',');
-  if (comma == std::string_view::npos || !is_lower(trim(value.substr(comma + 1)), "chunked")) {
-    return errc::bad_transfer_encoding;
-  }
-  std::string_view rest = value.substr(0, comma);
-  for (;;) {
-    const auto next = rest.find(',');
-    const auto coding = trim(rest.substr(0, next));
-    const auto name = trim(coding.substr(0, coding.find(';')));
-    if (name.empty() || !all_of_class(name, is_token) || is_lower(name, "chunked")) {
-      return errc::bad_transfer_encoding;
-    }
-    if (next == std::string_view::npos) return errc::unknown_transfer_coding;
-    rest.remove_prefix(next + 1);
-  }
-}
-
-// RFC 9110 6.5.1: what frames, routes, authorises or modifies a message, or describes its body,
-// must be known before the body.
-inline bool is_forbidden_trailer(std::string_view name) noexcept {
-  constexpr std::string_view forbidden[] = {
-      "age",           "authorization",     "cache-control",       "connection",
-      "content-encoding", "content-length", "content-range",       "content-type",
-      "cookie",        "date",              "expect",              "expires",
-      "forwarded",     "host",              "keep-alive",          "location",
-      "max-forwards",  "pragma",            "proxy-authenticate",  "proxy-authorization",
-      "proxy-connection", "range",          "retry-after",         "set-cookie",
-      "te",            "trailer",           "transfer-encoding",   "upgrade",
-      "vary",          "via",               "warning",             "www-authenticate"};
-  if (name.size() > 3 && is_lower(name.substr(0, 3), "if-")) return true;
-  if (name.size() > 12 && is_lower(name.substr(0, 12), "x-forwarded-")) return true;
-  return std::any_of(std::begin(forbidden), std::end(forbidden),
-                     [name](std::string_view other) { return is_lower(name, other); });
-}
 
 class head_parser {
  public:
@@ -99,15 +46,15 @@ class head_parser {
 
  private:
   enum class state : std::uint8_t {
-    idle,         // before a message: empty lines
-    empty_end,    // the LF of an empty line
+    idle,       // before a message: empty lines
+    empty_end,  // the LF of an empty line
     method,
     target,
     version,
     request_end,  // the LF of the request line
     line_start,
     name,
-    blanks,       // between the colon and the value
+    blanks,  // between the colon and the value
     value,
     line_end,     // the LF of a header line
     section_end,  // the LF of the empty line behind the headers
@@ -120,26 +67,31 @@ class head_parser {
     return step::failed;
   }
 
+  errc take_lines(message_head& head,
+                  const char*& p,
+                  const char* end,
+                  const limits& bounds) noexcept;
   errc end_request_line(message_head& head, const char* version) noexcept;
-  errc end_field(message_head& head, const limits& bounds) noexcept;
-  void note_connection(std::string_view value) noexcept;
-  errc end_head(message_head& head, const limits& bounds) noexcept;
+
+  // Judges the field at the end of the table, once its line is whole.
+  errc end_line(message_head& head, const limits& bounds) noexcept {
+    if (!trailers_) return rules_.note(head, bounds);
+    const field_span& span = head.fields.back();
+    const std::string_view name(head.base + span.name, span.name_size);
+    return is_forbidden_trailer(name) ? errc::forbidden_trailer : errc{};
+  }
 
   state state_ = state::idle;
   errc error_{};
   std::uint8_t empty_lines_ = 0;
   bool trailers_ = false;
-  bool closes_ = false;
-  bool keeps_alive_ = false;
-  bool expects_continue_ = false;
-  bool upgrades_ = false;
-  errc codings_{};
   std::size_t position_ = 0;
-  std::size_t line_ = 0;       // where the current line begins
-  std::size_t token_ = 0;      // where the target, the version or the value begins
-  std::size_t section_ = 0;    // where the headers or the trailers begin
+  std::size_t line_ = 0;     // where the current line begins
+  std::size_t token_ = 0;    // where the target, the version or the value begins
+  std::size_t section_ = 0;  // where the headers or the trailers begin
   std::uint32_t name_size_ = 0;
-  std::uint32_t mark_ = 0;     // the first '?' of the target
+  field_rules rules_;
+  std::uint32_t mark_ = 0;  // the first '?' of the target
 };
 
 inline step head_parser::run(message_head& head, std::size_t size, const limits& bounds) noexcept {
@@ -187,7 +139,8 @@ inline step head_parser::run(message_head& head, std::size_t size, const limits&
 
       case state::method: {
         const char* const stop = stop_of_line(bounds.request_line);
-        p = skip_token(p, stop, base);
+        p = p == line && stop - p > 3 && load4(p) == load4("GET ") ? p + 3
+                                                                   : skip_token(p, stop, base);
         if (p == stop) {
           if (is_over()) return fail(errc::unknown_method);
           return suspend(state::method);
@@ -248,6 +201,7 @@ inline step head_parser::run(message_head& head, std::size_t size, const limits&
         [[fallthrough]];
 
       case state::line_start:
+        if (const errc why = take_lines(head, p, end, bounds); why != errc{}) return fail(why);
         if (p == end) return suspend(state::line_start);
         if (*p == '\r') {
           ++p;
@@ -309,7 +263,7 @@ inline step head_parser::run(message_head& head, std::size_t size, const limits&
         if (p == end) return suspend(state::line_end);
         if (*p != '\n') return fail(errc::bad_line_end);
         ++p;
-        if (const errc why = end_field(head, bounds); why != errc{}) return fail(why);
+        if (const errc why = end_line(head, bounds); why != errc{}) return fail(why);
         now = state::line_start;
         continue;
 
@@ -325,7 +279,7 @@ inline step head_parser::run(message_head& head, std::size_t size, const limits&
         if (*p != '\n') return fail(errc::bad_line_end);
         ++p;
         if (!trailers_) {
-          if (const errc why = end_head(head, bounds); why != errc{}) return fail(why);
+          if (const errc why = rules_.finish(head, bounds); why != errc{}) return fail(why);
         }
         suspend(state::section_end);
         return step::done;
@@ -333,87 +287,71 @@ inline step head_parser::run(message_head& head, std::size_t size, const limits&
   }
 }
 
+#ifdef PULSAR_DETAIL_SSE2
+
+// Takes whole and plain lines from `p` on, as most lines are. Stops before the first one of which
+// anything is uncommon, missing or wrong: the machine above decides what that one is.
+inline errc head_parser::take_lines(message_head& head,
+                                    const char*& p,
+                                    const char* const end,
+                                    const limits& bounds) noexcept {
+  const char* const base = head.base;
+  const auto at = [base](const char* q) { return static_cast<std::uint32_t>(q - base); };
+  const auto size = static_cast<std::size_t>(end - base);
+  if (size < 16 || trailers_) return errc{};
+  const char* const stop = base + std::min(size, section_ + bounds.header_bytes);
+  const char* const last_cr = std::min(stop, end - 1);
+  std::uint32_t count = head.fields.size();
+  const std::uint32_t room = std::min(head.fields.capacity(), bounds.headers);
+  control_finder finder(p, stop, base);
+  const char* line = p;
+  for (; count < room; ++count) {
+    const char* const cr = finder.next();
+    if (cr >= last_cr || load2(cr) != load2("\r\n")) break;
+    if (static_cast<std::size_t>(cr - line) > bounds.header_line) break;
+    finder.drop_line_end();
+    const unsigned mask = end - line >= 16 ? name_stops::mask(load16(line))
+                                           : name_stops::mask(load16(end - 16)) >>
+                                                 static_cast<unsigned>(16 - (end - line));
+    const char* const colon =
+        mask != 0 ? line + std::countr_zero(mask) : find_stop<name_stops>(line + 16, cr, base);
+    if (*colon != ':' || colon == line) break;
+    const char* value = colon + 1 + (colon[1] == ' ' ? 1 : 0);
+    const char* last = cr;
+    if (*value == ' ' || last[-1] == ' ') [[unlikely]] {
+      while (value < last && *value == ' ') ++value;
+      while (value < last && last[-1] == ' ') --last;
+    }
+    const std::uint32_t name_size = at(colon) - at(line);
+    head.fields.put(count, {at(line), name_size, at(value), at(last) - at(value)});
+    if (field_rules::may_note(*line, name_size)) {
+      head.fields.resize(count + 1);
+      if (const errc why = rules_.note(head, bounds); why != errc{}) return why;
+    }
+    line = cr + 2;
+  }
+  head.fields.resize(count);
+  p = line;
+  return errc{};
+}
+
+#else
+
+inline errc head_parser::take_lines(message_head&,
+                                    const char*&,
+                                    const char*,
+                                    const limits&) noexcept {
+  return errc{};
+}
+
+#endif
+
 inline errc head_parser::end_request_line(message_head& head, const char* version) noexcept {
   if (version[5] != '1') return errc::unsupported_version;
   head.version = version[7] == '0' ? version::http_1_0 : version::http_1_1;
   head.verb = parse_method(head.text(head.method_name));
   if (head.verb == method::unknown) return errc::unknown_method;
   return split_target(head, mark_);
-}
-
-// Called for the field at the end of the table, once its line is whole.
-inline errc head_parser::end_field(message_head& head, const limits& bounds) noexcept {
-  const field_span& span = head.fields.back();
-  const char* const name = head.base + span.name;
-  const std::string_view value(head.base + span.value, span.value_size);
-  if (trailers_) [[unlikely]] {
-    return is_forbidden_trailer({name, span.name_size}) ? errc::forbidden_trailer : errc{};
-  }
-  // RFC 9110 5.3: each of these may stand once.
-  const auto once = [&](known which) {
-    auto& place = head.known_at[static_cast<std::size_t>(which)];
-    if (place != 0) return false;
-    place = head.fields.size();
-    return true;
-  };
-  switch (span.name_size) {
-    case 4:
-      if (!equals_lower(name, "host")) return errc{};
-      if (!once(known::host)) return errc::repeated_header;
-      return is_authority(value, port_rule::optional) ? errc{} : errc::bad_host;
-    case 6:
-      if (equals_lower(name, "expect") && is_lower(value, "100-continue")) expects_continue_ = true;
-      return errc{};
-    case 7:
-      if (equals_lower(name, "upgrade")) once(known::upgrade);
-      return errc{};
-    case 10:
-      if (equals_lower(name, "connection")) note_connection(value);
-      return errc{};
-    case 12:
-      if (!equals_lower(name, "content-type")) return errc{};
-      return once(known::content_type) ? errc{} : errc::repeated_header;
-    case 14:
-      if (!equals_lower(name, "content-length")) return errc{};
-      if (!once(known::content_length)) return errc::repeated_header;
-      return parse_length(value, bounds.body, head.content_length) ? errc{}
-                                                                   : errc::bad_content_length;
-    case 17:
-      if (!equals_lower(name, "transfer-encoding")) return errc{};
-      if (!once(known::transfer_encoding)) return errc::bad_transfer_encoding;
-      codings_ = judge_codings(value);
-      return errc{};
-    default: return errc{};
-  }
-}
-
-inline void head_parser::note_connection(std::string_view value) noexcept {
-  while (!value.empty()) {
-    const auto comma = std::min(value.find(','), value.size());
-    const auto option = trim(value.substr(0, comma));
-    closes_ = closes_ || is_lower(option, "close");
-    keeps_alive_ = keeps_alive_ || is_lower(option, "keep-alive");
-    upgrades_ = upgrades_ || is_lower(option, "upgrade");
-    value.remove_prefix(std::min(comma + 1, value.size()));
-  }
-}
-
-// What only all headers together can tell.
-inline errc head_parser::end_head(message_head& head, const limits& bounds) noexcept {
-  const bool is_1_1 = head.version == version::http_1_1;
-  head.header_count = head.fields.size();
-  if (is_1_1 && !head.has(known::host)) return errc::missing_host;
-  if (head.has(known::transfer_encoding)) {
-    if (!is_1_1) return errc::bad_transfer_encoding;
-    if (head.has(known::content_length)) return errc::ambiguous_length;
-    if (codings_ != errc{}) return codings_;
-    head.chunked = true;
-  }
-  if (head.content_length > bounds.body) return errc::body_too_large;
-  head.keep_alive = !closes_ && (is_1_1 || keeps_alive_);
-  head.expects_continue = is_1_1 && expects_continue_;
-  head.wants_upgrade = is_1_1 && upgrades_ && head.has(known::upgrade);
-  return errc{};
 }
 
 }  // namespace pulsar::http::detail

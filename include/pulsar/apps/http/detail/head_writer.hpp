@@ -28,7 +28,8 @@ struct status_line {
 constexpr status_line make_status_line(int code) {
   status_line line;
   line.put("HTTP/1.1 ");
-  const char digits[] = {static_cast<char>('0' + code / 100), static_cast<char>('0' + code / 10 % 10),
+  const char digits[] = {static_cast<char>('0' + code / 100),
+                         static_cast<char>('0' + code / 10 % 10),
                          static_cast<char>('0' + code % 10), ' '};
   line.put({digits, 4});
   line.put(reason(code));
@@ -72,7 +73,7 @@ class head_writer {
     if (text.size() > buffer_.size() - size_) [[unlikely]] {
       flush();
       if (text.size() > buffer_.size()) {
-        out_.append(text.data(), text.size());
+        out_.append(text);
         return;
       }
     }
@@ -81,7 +82,8 @@ class head_writer {
   }
 
   void put_status(int code) {
-    if (code == 200) [[likely]] return put("HTTP/1.1 200 OK\r\n");
+    if (code == 200) [[likely]]
+      return put("HTTP/1.1 200 OK\r\n");
     if (code >= first_code && code <= last_code) {
       const auto place = registered_codes[static_cast<std::size_t>(code - first_code)];
       if (place != 0) return put(status_lines[place - 1U].view());
@@ -101,13 +103,13 @@ class head_writer {
 
   // The last text, which may be a large one.
   void finish(std::string_view body) {
-    put(body);
+    if (!body.empty()) put(body);
     flush();
   }
 
  private:
   void flush() {
-    if (size_ != 0) out_.append(buffer_.data(), size_);
+    if (size_ != 0) out_.append(std::string_view(buffer_.data(), size_));
     size_ = 0;
   }
 

@@ -35,6 +35,13 @@ class field_table {
     far_.clear();
   }
 
+  // The way around `push`: as many as fit without allocation are put first and counted then.
+  std::uint32_t capacity() const noexcept {
+    return spilled_ ? 0 : static_cast<std::uint32_t>(near_.size());
+  }
+  void put(std::uint32_t place, const field_span& span) noexcept { near_[place] = span; }
+  void resize(std::uint32_t size) noexcept { size_ = size; }
+
   // False if there is no memory.
   [[nodiscard]] bool push(const field_span& span) noexcept {
     if (size_ < near_.size()) [[likely]] {
@@ -85,8 +92,8 @@ struct message_head {
   text_span target;
   text_span path;
   text_span query;
-  text_span authority;  // of a target in absolute or authority form
-  std::uint32_t header_count = 0;  // the fields behind these are trailers
+  text_span authority;                                // of a target in absolute or authority form
+  std::uint32_t header_count = 0;                     // the fields behind these are trailers
   std::array<std::uint32_t, known_count> known_at{};  // place in `fields` + 1, 0 = absent
   std::uint64_t content_length = 0;
   std::size_t body = 0;

@@ -33,8 +33,7 @@ inline constexpr auto char_class = [] {
   constexpr std::string_view host_marks = "-._~!$&'()*+;=";
   for (std::size_t c = 0; c < 256; ++c) {
     const char ch = static_cast<char>(c);
-    const bool alnum =
-        (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+    const bool alnum = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
     unsigned bits = 0;
     if (alnum || (c != 0 && token_marks.find(ch) != std::string_view::npos)) bits |= is_token;
     if (c > 0x20 && c < 0x7f && c != '#') bits |= is_target;
@@ -71,6 +70,12 @@ constexpr std::string_view trim(std::string_view text) noexcept {
 
 inline std::uint64_t load8(const char* p) noexcept {
   std::uint64_t word;
+  std::memcpy(&word, p, sizeof word);
+  return word;
+}
+
+inline std::uint16_t load2(const char* p) noexcept {
+  std::uint16_t word;
   std::memcpy(&word, p, sizeof word);
   return word;
 }
@@ -151,6 +156,16 @@ struct target_stops {
   }
 };
 
+// One bit for each byte that is no letter, digit, '-' or '.': what most hosts are made of.
+struct host_stops {
+  static unsigned mask(__m128i v) noexcept {
+    const __m128i letter = in_range(_mm_or_si128(v, filled(0x20)), 'a', 25);
+    const __m128i digit = in_range(v, '0', 9);
+    const __m128i mark = in_range(v, '-', 1);  // '-' and '.'
+    return mask_of(_mm_or_si128(_mm_or_si128(letter, digit), mark)) ^ 0xffffU;
+  }
+};
+
 // The first byte of [p, stop) that Stops marks. The last step reads the 16 bytes before `stop`
 // and drops those before `p`, so that a short rest costs no loop.
 template <class Stops>
@@ -170,6 +185,69 @@ const char* find_stop(const char* p, const char* stop, const char* base) noexcep
   return p;
 }
 
+// Walks over the control bytes of [from, stop), tabs and DEL among them, 64 bytes a step: where a
+// line ends is then known without waiting for what the line before it was.
+class control_finder {
+ public:
+  control_finder(const char* from, const char* stop, const char* base) noexcept
+      : next_(from), stop_(stop), base_(base) {}
+
+  // The next one, or `stop`.
+  const char* next() noexcept {
+    while (mask_ == 0) {
+      if (next_ >= stop_) return stop_;
+      refill();
+    }
+    return block_ + std::countr_zero(mask_);
+  }
+
+  // Steps over what `next` found, and over the LF behind it.
+  void drop_line_end() noexcept {
+    mask_ &= mask_ - 1;
+    if (mask_ == 0) [[unlikely]]
+      next();
+    mask_ &= mask_ - 1;
+  }
+
+ private:
+  static std::uint64_t mask16(const char* p) noexcept {
+    const __m128i v = load16(p);
+    const __m128i control = _mm_cmpeq_epi8(_mm_min_epu8(v, filled(0x1f)), v);
+    return mask_of(_mm_or_si128(control, _mm_cmpeq_epi8(v, filled(0x7f))));
+  }
+
+  static std::uint64_t mask64(const char* p) noexcept {
+    return mask16(p) | mask16(p + 16) << 16 | mask16(p + 32) << 32 | mask16(p + 48) << 48;
+  }
+
+  void refill() noexcept {
+    block_ = next_;
+    const std::ptrdiff_t rest = stop_ - next_;
+    if (rest >= 64) [[likely]] {
+      mask_ = mask64(next_);
+      next_ += 64;
+    } else if (stop_ - base_ >= 64) {
+      mask_ = mask64(stop_ - 64) >> (64 - rest);
+      next_ = stop_;
+    } else if (rest >= 16) {
+      mask_ = mask16(next_);
+      next_ += 16;
+    } else if (stop_ - base_ >= 16) {
+      mask_ = mask16(stop_ - 16) >> (16 - rest);
+      next_ = stop_;
+    } else {
+      // Fewer than 16 bytes make no message: they are left to the scanners above.
+      next_ = stop_;
+    }
+  }
+
+  const char* block_ = nullptr;
+  const char* next_;
+  const char* const stop_;
+  const char* const base_;
+  std::uint64_t mask_ = 0;
+};
+
 inline const char* skip_value(const char* p, const char* stop, const char* base) noexcept {
   return find_stop<value_stops>(p, stop, base);
 }
@@ -177,7 +255,8 @@ inline const char* skip_value(const char* p, const char* stop, const char* base)
 inline const char* skip_token(const char* p, const char* stop, const char* base) noexcept {
   for (;;) {
     p = find_stop<name_stops>(p, stop, base);
-    if (p == stop || !has_class(*p, is_token)) [[likely]] return p;
+    if (p == stop || !has_class(*p, is_token)) [[likely]]
+      return p;
     ++p;
   }
 }
@@ -185,6 +264,15 @@ inline const char* skip_token(const char* p, const char* stop, const char* base)
 // Stops at '?' too.
 inline const char* skip_target(const char* p, const char* stop, const char* base) noexcept {
   return find_stop<target_stops>(p, stop, base);
+}
+
+// `base` is where readable bytes begin.
+inline const char* skip_host(const char* p, const char* stop, const char* base) noexcept {
+  for (;;) {
+    p = find_stop<host_stops>(p, stop, base);
+    if (p == stop || !has_class(*p, is_host)) return p;
+    ++p;
+  }
 }
 
 #else
@@ -211,6 +299,10 @@ inline const char* skip_token(const char* p, const char* stop, const char*) noex
   return skip_class(p, stop, is_token);
 }
 
+inline const char* skip_host(const char* p, const char* stop, const char*) noexcept {
+  return skip_class(p, stop, is_host);
+}
+
 inline const char* skip_target(const char* p, const char* stop, const char*) noexcept {
   while (p != stop && *p != '?' && has_class(*p, is_target)) ++p;
   return p;
@@ -219,5 +311,3 @@ inline const char* skip_target(const char* p, const char* stop, const char*) noe
 #endif
 
 }  // namespace pulsar::http::detail
-
-#undef PULSAR_DETAIL_SSE2

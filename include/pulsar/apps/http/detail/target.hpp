@@ -31,8 +31,9 @@ constexpr bool is_hex(char c) noexcept {
 
 enum class port_rule : std::uint8_t { optional, required };
 
-// host [ ":" port ]; no user, no path, no list. An empty port is one that is left out.
-inline bool is_authority(std::string_view text, port_rule rule) noexcept {
+// host [ ":" port ]; no user, no path, no list. An empty port is one that is left out. The bytes
+// from `base` to `text` can be read.
+inline bool is_authority(std::string_view text, port_rule rule, const char* base) noexcept {
   std::size_t at = 0;
   if (text.starts_with('[')) {
     at = text.find(']');
@@ -40,7 +41,8 @@ inline bool is_authority(std::string_view text, port_rule rule) noexcept {
     ++at;
   } else {
     for (;;) {
-      while (at < text.size() && has_class(text[at], is_host)) ++at;
+      at = static_cast<std::size_t>(skip_host(text.data() + at, text.data() + text.size(), base) -
+                                    text.data());
       if (at == text.size() || text[at] != '%') break;
       if (text.size() - at < 3 || !is_hex(text[at + 1]) || !is_hex(text[at + 2])) return false;
       at += 3;
@@ -74,7 +76,7 @@ inline errc split_target(message_head& head, std::uint32_t mark) noexcept {
   std::uint32_t path = head.target.at;
   if (head.verb == method::connect) {
     head.authority = head.target;
-    return is_authority(target, port_rule::required) ? errc{} : errc::bad_target;
+    return is_authority(target, port_rule::required, head.base) ? errc{} : errc::bad_target;
   }
   if (target.front() != '/') {
     if (target == "*") {
@@ -86,7 +88,8 @@ inline errc split_target(message_head& head, std::uint32_t mark) noexcept {
     const auto host_size = static_cast<std::uint32_t>(
         std::min(target.find_first_of("/?", scheme), target.size()) - scheme);
     head.authority = {path + scheme, host_size};
-    if (!is_authority(head.text(head.authority), port_rule::optional)) return errc::bad_host;
+    if (!is_authority(head.text(head.authority), port_rule::optional, head.base))
+      return errc::bad_host;
     path += scheme + host_size;
   }
   head.path = {path, (mark == 0 ? end : mark) - path};
