@@ -44,7 +44,28 @@ inline asio::awaitable<void> awaitable_chains(asio::io_context& context,
   context.stop();
 }
 
+inline asio::awaitable<int> immediate_awaitable() { co_return 1; }
+
+inline asio::awaitable<void> immediate_awaitables(asio::io_context& context, std::uint64_t left) {
+  int sum = 0;
+  for (; left != 0; --left) sum += co_await immediate_awaitable();
+  do_not_optimize(sum);
+  context.stop();
+}
+
 }  // namespace detail
+
+/// Awaits, one after another, coroutines that have nothing to wait for.
+inline kernel asio_immediate_awaitables() {
+  auto loop = std::make_shared<detail::asio_loop>();
+  return [loop](std::uint64_t awaits) {
+    return timed([&] {
+      asio::co_spawn(loop->context, detail::immediate_awaitables(loop->context, awaits),
+                     asio::detached);
+      loop->run();
+    });
+  };
+}
 
 /// Coroutines that await each other `depth` deep, the innermost suspended for real, again and
 /// again; an operation is one level.
