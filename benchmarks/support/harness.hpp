@@ -47,6 +47,8 @@ struct subject {
   std::string name;
   std::function<kernel()> make;
   target goal{};
+  /// How many operations `check_instructions.sh` counts over; a multiple of four.
+  std::uint64_t counted = 24000;
 };
 
 /// The clock of `timed`: what `--cpu-time` changes.
@@ -77,6 +79,7 @@ struct options {
   bool quick = false;
   bool header = true;
   bool list = false;
+  bool countable = false;
   int rounds = 15;
   std::string only{};
   std::string once{};
@@ -99,6 +102,7 @@ class suite {
     std::vector<subject> chosen{yardstick};
     for (const auto& each : subjects) {
       if (options_.list) names_.push_back(each.name);
+      if (options_.countable) names_.push_back(fmt::format("{} {}", each.name, each.counted));
       if (wanted(each.name)) chosen.push_back(each);
     }
     if (chosen.size() < 2) return;
@@ -138,7 +142,7 @@ class suite {
 
   /// Prints what was collected; the exit code of the program.
   int finish() const {
-    if (options_.list) {
+    if (options_.list || options_.countable) {
       for (const auto& name : names_) fmt::print("{}\n", name);
       return 0;
     }
@@ -161,7 +165,8 @@ class suite {
 
  private:
   bool wanted(const std::string& name) const {
-    return !options_.list && (options_.only.empty() || options_.only == name);
+    return !options_.list && !options_.countable &&
+           (options_.only.empty() || options_.only == name);
   }
 
   void run_once(const std::string& name, const subject& each) {
@@ -227,6 +232,7 @@ inline constexpr auto usage =
     "  --cpu-time           time the CPU time of the measuring thread, for a machine that is busy\n"
     "                       with other things; wrong for subjects that wait for another thread\n"
     "  --list               print the names of the subjects\n"
+    "  --countable          print the subjects that --once runs, each with the N to count with\n"
     "  --no-header          leave out the head of the table\n"
     "  --once NAME --iterations N\n"
     "                       run the subject's kernel alone, N operations, and print nothing;\n"
@@ -250,6 +256,8 @@ inline options parse(int argc, char** argv, const std::vector<std::string>& own)
       wanted.header = false;
     } else if (name == "--list") {
       wanted.list = true;
+    } else if (name == "--countable") {
+      wanted.countable = true;
     } else if (name == "--cpu-time") {
       kernel_clock = CLOCK_THREAD_CPUTIME_ID;
     } else if (name == "--rounds") {
@@ -300,7 +308,7 @@ inline int run(int argc,
     fmt::print(stderr, "{}: {}\n", argv[0], e.what());
     return 2;
   }
-  if (!release_build() && !figures->asked().list) {
+  if (!release_build() && !figures->asked().list && !figures->asked().countable) {
     fmt::print(stderr, "{}: not a release build: its figures say nothing\n", argv[0]);
   }
   try {
