@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+
+// The machinery of <pulsar/actors/image.hpp>: which loaded object an address belongs to, which
+// version of it that is, and the table of the functions that the wire may name.
+
+#include <pulsar/core/error.hpp>
+
+#include <elf.h>
+#include <limits.h>
+#include <link.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <iterator>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <typeinfo>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+namespace pulsar::detail {
+
+// What the link at `path` names; empty if it cannot be read.
+inline std::string link_target(const char* path) {
+  std::array<char, PATH_MAX> target;
+  const auto size = ::readlink(path, target.data(), target.size());
+  return size <= 0 ? std::string() : std::string(target.data(), static_cast<std::size_t>(size));
+}
+
+// FNV-1a: the same in every process, unlike std::hash.
+inline std::uint64_t stable_hash(std::string_view text) noexcept {
+  std::uint64_t hash = 14695981039346656037ULL;
+  for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 1099511628211ULL;
+  return hash;
+}
+
+// -- loaded objects -------------------------------------------------------------------------------
+
+struct image_object {
+  std::string name;
+  std::string version;   // empty: it cannot be told from another version
+  std::uint64_t id = 0;  // stable_hash of what `version` says
+  std::uintptr_t base = 0;
+  bool main = false;
+  std::vector<std::pair<std::uintptr_t, std::uintptr_t>> segments;  // [first, second)
+
+  bool holds(std::uintptr_t address) const noexcept {
+    return std::any_of(segments.begin(), segments.end(), [address](const auto& segment) {
+      return address >= segment.first && address < segment.second;
+    });
+  }
+};
+
+// The build-id in one PT_NOTE segment as hexadecimal digits, or nothing. Segments whose alignment
+// is 8 pad names and descriptors to 8, all others to 4.
+inline std::string build_id_in(const char* note, std::size_t size, std::size_t alignment) {
+  const std::size_t pad = alignment == 8 ? 8 : 4;
+  const auto padded = [pad](std::size_t n) { return (n + pad - 1) / pad * pad; };
+  while (size >= sizeof(ElfW(Nhdr))) {
+    ElfW(Nhdr) header;
+    std::memcpy(&header, note, sizeof header);
+    const std::size_t description = padded(sizeof header + header.n_namesz);
+    const std::size_t whole = padded(description + header.n_descsz);
+    if (description > size || header.n_descsz > size - description) return {};
+    if (header.n_type == NT_GNU_BUILD_ID && header.n_namesz == 4 &&
+        std::memcmp(note + sizeof header, "GNU", 4) == 0) {
+      std::string digits;
+      for (std::size_t i = 0; i < header.n_descsz; ++i) {
+        constexpr std::string_view hexadecimal = "0123456789abcdef";
+        const auto byte = static_cast<unsigned char>(note[description + i]);
+        digits += hexadecimal[byte >> 4];
+        digits += hexadecimal[byte & 15];
+      }
+      return digits;
+    }
+    if (whole >= size) return {};
+    note += whole;
+    size -= whole;
+  }
+  return {};
+}
+
+// Size and time of the file of an object without build-id; empty if it has no file any more.
+inline std::string file_version(const std::string& name, bool main) {
+  struct stat file {};
+  // A program that was replaced since it started is found by its own link alone.
+  if (::stat(name.c_str(), &file) != 0 && !(main && ::stat("/proc/self/exe", &file) == 0)) {
+    return {};
+  }
+  return "size " + std::to_string(file.st_size) + ", changed at " +
+         std::to_string(file.st_mtim.tv_sec) + "." + std::to_string(file.st_mtim.tv_nsec);
+}
+
+// The path of a running program's file without the mark that Linux adds once it is replaced.
+inline std::string without_deleted(std::string path) {
+  constexpr std::string_view mark = " (deleted)";
+  if (path.ends_with(mark)) path.resize(path.size() - mark.size());
+  return path;
+}
+
+inline image_object describe_object(const dl_phdr_info& info, bool main) {
+  image_object object;
+  object.name = main ? without_deleted(link_target("/proc/self/exe")) : info.dlpi_name;
+  object.base = info.dlpi_addr;
+  object.main = main;
+  std::string build_id;
+  for (std::size_t i = 0; i < info.dlpi_phnum; ++i) {
+    const auto& segment = info.dlpi_phdr[i];
+    const std::uintptr_t start = info.dlpi_addr + segment.p_vaddr;
+    if (segment.p_type == PT_LOAD) object.segments.emplace_back(start, start + segment.p_memsz);
+    if (segment.p_type == PT_NOTE && build_id.empty()) {
+      build_id =
+          build_id_in(reinterpret_cast<const char*>(start), segment.p_memsz, segment.p_align);
+    }
+  }
+  object.version = build_id.empty() ? file_version(object.name, main) : "build-id " + build_id;
+  // Two libraries of one size and time must not share an id, whatever directory they are in. The
+  // program itself keeps its id when its file is renamed.
+  const bool by_name = build_id.empty() && !main;
+  const auto file = object.name.substr(object.name.find_last_of('/') + 1);
+  object.id = stable_hash(by_name ? file + ": " + object.version : object.version);
+  return object;
+}
+
+// The main program if `address` is 0, else the object that holds it; without segments if none does.
+inline image_object find_object(std::uintptr_t address) {
+  struct search {
+    std::uintptr_t address;
+    std::size_t seen = 0;
+    image_object found{};
+  } wanted{address};
+  ::dl_iterate_phdr(
+      [](dl_phdr_info* info, std::size_t, void* data) {
+        auto& search_for = *static_cast<search*>(data);
+        const bool main = search_for.seen++ == 0;  // the C library lists the program itself first
+        bool holds = search_for.address == 0;
+        for (std::size_t i = 0; i < info->dlpi_phnum && !holds; ++i) {
+          const auto& segment = info->dlpi_phdr[i];
+          holds = segment.p_type == PT_LOAD &&
+                  search_for.address - (info->dlpi_addr + segment.p_vaddr) < segment.p_memsz;
+        }
+        if (!holds) return 0;
+        search_for.found = describe_object(*info, main);
+        return 1;
+      },
+      &wanted);
+  return std::move(wanted.found);
+}
+
+// -- the table ------------------------------------------------------------------------------------
+
+struct image_place {
+  std::uint64_t object = 0;
+  std::uint64_t offset = 0;
+
+  bool operator==(const image_place&) const noexcept = default;
+};
+
+struct image_place_hash {
+  std::size_t operator()(const image_place& place) const noexcept {
+    return static_cast<std::size_t>(place.object ^ place.offset * 0x9e3779b97f4a7c15ULL);
+  }
+};
+
+// Filled while static variables are initialised, before `main` and whenever a library is loaded, so
+// that an object's version is noted before its file can be replaced.
+class image_table {
+ public:
+  static image_table& instance() {
+    static auto* const table = new image_table;  // outlives every static object that asks it
+    return *table;
+  }
+
+  void add(void* function, const std::type_info& signature) {
+    const std::lock_guard lock(mutex_);
+    const auto address = reinterpret_cast<std::uintptr_t>(function);
+    const image_object* object = holder_of(address);
+    if (object == nullptr) {
+      image_object found = find_object(address);
+      if (found.segments.empty()) return;  // made at run time: no other process can have it
+      objects_.push_back(std::move(found));
+      object = &objects_.back();
+    }
+    const image_place place{object->id, address - object->base};
+    if (find(place, signature) == nullptr) functions_.emplace(place, entry{function, &signature});
+  }
+
+  image_place place_of(void* function, const std::type_info& signature) {
+    const std::lock_guard lock(mutex_);
+    const auto address = reinterpret_cast<std::uintptr_t>(function);
+    if (const image_object* object = holder_of(address)) {
+      const image_place place{object->id, address - object->base};
+      if (find(place, signature) != nullptr) return place;
+    }
+    throw error(errc::not_encodable,
+                "a function that was not registered cannot be named to another process");
+  }
+
+  void* function_at(const image_place& place, const std::type_info& signature) {
+    const std::lock_guard lock(mutex_);
+    if (const entry* found = find(place, signature)) return found->function;
+    if (functions_.contains(place)) {
+      throw error(errc::malformed, "a message names a function of another signature");
+    }
+    const auto object = std::find_if(objects_.begin(), objects_.end(),
+                                     [&](const auto& each) { return each.id == place.object; });
+    if (object == objects_.end()) {
+      throw error(errc::incompatible,
+                  "a message names a function of a program or library that is not loaded here, or "
+                  "in another version");
+    }
+    throw error(errc::malformed, "a message names offset " + std::to_string(place.offset) +
+                                     " of '" + object->name +
+                                     "', where no registered function begins");
+  }
+
+  std::vector<image_object> objects() {
+    const std::lock_guard lock(mutex_);
+    std::vector<image_object> result{find_object(0)};
+    std::copy_if(objects_.begin(), objects_.end(), std::back_inserter(result),
+                 [](const auto& each) { return !each.main; });
+    return result;
+  }
+
+ private:
+  struct entry {
+    void* function;
+    const std::type_info* signature;
+  };
+
+  const entry* find(const image_place& place, const std::type_info& signature) const {
+    const auto [begin, end] = functions_.equal_range(place);
+    const auto found = std::find_if(
+        begin, end, [&](const auto& each) { return *each.second.signature == signature; });
+    return found == end ? nullptr : &found->second;
+  }
+
+  const image_object* holder_of(std::uintptr_t address) const noexcept {
+    const auto found = std::find_if(objects_.begin(), objects_.end(),
+                                    [&](const auto& each) { return each.holds(address); });
+    return found == objects_.end() ? nullptr : &*found;
+  }
+
+  std::mutex mutex_;
+  std::vector<image_object> objects_;
+  // Several at one place: linkers may fold functions of one body, whatever their signatures.
+  std::unordered_multimap<image_place, entry, image_place_hash> functions_;
+};
+
+}  // namespace pulsar::detail
