@@ -50,7 +50,7 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
+#include <cstdlib>
 #include <span>
 #include <string>
 #include <string_view>
@@ -117,6 +117,8 @@ class decode_failure {
   bool wrong_arity() const noexcept { return fault_.what == detail::fault_kind::arity; }
   /// "expected a string but found the integer 7 at offset 12".
   std::string message() const { return detail::explain(fault_); }
+  /// The failure as an exception to throw.
+  error to_error() const { return error(code(), message()); }
 
  private:
   detail::fault fault_;
@@ -150,7 +152,7 @@ class encoder {
   }
   /// Writes MessagePack's extension type `type`; negative ones belong to MessagePack.
   void write_extension(std::int8_t type, std::span<const std::byte> data) {
-    p_ = detail::put_extension(sink_, p_, type, data, room_);
+    p_ = detail::put_extension(sink_, p_, type, data.data(), data.size(), room_);
   }
 
   /// Whether structs are written as maps with names: for a foreign reader.
@@ -186,7 +188,8 @@ class encoder {
 /// After a failure every further read fails and the first failure stands.
 class decoder {
  public:
-  explicit decoder(std::span<const std::byte> in, decode_limits limits = {}) noexcept;
+  explicit decoder(std::span<const std::byte> in, decode_limits limits = {}) noexcept
+      : own_(in.data(), in.size(), limits.memory), source_(&own_), p_(own_.start(limits.size)) {}
   decoder(const decoder&) = delete;
   decoder& operator=(const decoder&) = delete;
 
@@ -205,9 +208,25 @@ class decoder {
     return advance(p_ == nullptr ? nullptr : detail::get_text(*source_, p_, out));
   }
   /// Reads binary data without copying it: `out` points into the message.
-  bool read_binary(std::span<const std::byte>& out);
-  /// Reads an extension without copying it: `data` points into the message.
-  bool read_extension(std::int8_t& type, std::span<const std::byte>& data);
+  bool read_binary(std::span<const std::byte>& out) {
+    const std::byte* data = nullptr;
+    std::size_t n = 0;
+    if (!advance(p_ == nullptr ? nullptr : detail::get_binary_span(*source_, p_, data, n))) {
+      return false;
+    }
+    out = {data, n};
+    return true;
+  }
+  /// Reads an extension without copying it: `out` points into the message.
+  bool read_extension(std::int8_t& type, std::span<const std::byte>& out) {
+    const std::byte* data = nullptr;
+    std::size_t n = 0;
+    if (!advance(p_ == nullptr ? nullptr : detail::get_extension(*source_, p_, type, data, n))) {
+      return false;
+    }
+    out = {data, n};
+    return true;
+  }
   /// Reads the head of an array; `n` values follow.
   bool read_array(std::size_t& n) {
     return advance(p_ == nullptr ? nullptr : detail::get_array(*source_, p_, n, depth_));
@@ -217,25 +236,33 @@ class decoder {
     return advance(p_ == nullptr ? nullptr : detail::get_map_count(*source_, p_, n, depth_));
   }
   /// Passes over a nil; false, and no failure, if something else is next.
-  bool read_nil() noexcept;
+  bool read_nil() noexcept {
+    const bool nil = p_ != nullptr && p_ != source_->end && detail::tag_at(p_) == detail::tag::nil;
+    return nil && advance(p_ + 1);
+  }
   /// Passes over one value, whatever it is.
   bool skip() { return advance(p_ == nullptr ? nullptr : detail::skip(*source_, p_, depth_)); }
 
   /// Refuses the value that was read last: "expected `expected` but found ...". Always false, so
   /// that `return parse(text) || in.fail("a date");` reads well. `expected` must be a literal.
-  bool fail(const char* expected) noexcept;
+  bool fail(const char* expected) noexcept {
+    return advance(source_->fail_type(last_, expected));
+  }
 
   /// What went wrong first.
   decode_failure failure() const noexcept { return decode_failure(source_->problem); }
   /// The bytes that are not read yet; none after a failure.
-  std::span<const std::byte> rest() const noexcept;
+  std::span<const std::byte> rest() const noexcept {
+    if (p_ == nullptr) return {};
+    return {p_, source_->left(p_)};
+  }
 
  private:
   template <class T>
   friend const std::byte* detail::get_custom(detail::source&, const std::byte*, T&, unsigned);
 
   decoder(detail::source& from, const std::byte* p, unsigned depth) noexcept
-      : own_(p, 0, 0), source_(&from), p_(p), last_(p), depth_(depth) {}
+      : own_(nullptr, 0, 0), source_(&from), p_(p), last_(p), depth_(depth) {}
 
   bool advance(const std::byte* to) noexcept {
     if (to != nullptr) last_ = p_;
@@ -246,9 +273,36 @@ class decoder {
   detail::source own_;
   detail::source* source_;
   const std::byte* p_;
-  const std::byte* last_;
-  unsigned depth_;
+  const std::byte* last_ = p_;
+  unsigned depth_ = 0;
 };
+
+namespace detail {
+
+template <form F, class T>
+std::byte* put_custom(sink& s, std::byte* p, const T& value, std::size_t room, unsigned depth) {
+  enter_level(depth);
+  encoder out(s, p, room, depth + 1, F == form::named);
+  pulsar_encode(out, value);
+  return out.p_;
+}
+
+template <class T>
+const std::byte* get_custom(source& s, const std::byte* p, T& out, unsigned depth) {
+  if (depth >= max_codec_depth) return s.fail(p, fault_kind::depth, "");
+  decoder in(s, p, depth + 1);
+  if (!pulsar_decode(in, out)) in.fail("a value of another form");
+  return in.p_;
+}
+
+}  // namespace detail
+
+/// Lets `std::error_code`s of `category` be decoded; it must live until the program ends. Those of
+/// the standard library and of pulsar are known; a code of any other category arrives with its
+/// value, in a category named "foreign". Any thread.
+inline void add_error_category(const std::error_category& category) {
+  detail::add_category(category);
+}
 
 // -- whole values ------------------------------------------------------------
 
@@ -294,9 +348,14 @@ template <class T>
 template <class T>
 [[nodiscard]] decode_failure try_decode(std::span<const std::byte> in, T& out,
                                         decode_limits limits = {}) {
-  decoder from(in, limits);
-  if (from.read(out) && !from.rest().empty()) return detail::trailing(from);
-  return from.failure();
+  if constexpr (require_decodable<T>()) {
+    detail::source from(in.data(), in.size(), limits.memory);
+    const std::byte* p = from.start(limits.size);
+    if (p != nullptr && (p = detail::get(from, p, out, 0)) != nullptr) from.finish(p);
+    return decode_failure(from.problem);
+  } else {
+    return {};
+  }
 }
 
 /// Returns the value that `in` holds.
@@ -305,11 +364,13 @@ template <class T>
 /// was expected, what was found, and where.
 template <class T>
 [[nodiscard]] T decode(std::span<const std::byte> in, decode_limits limits = {}) {
-  T out{};
-  if (const auto failure = try_decode(in, out, limits)) {
-    throw error(failure.code(), failure.message());
+  if constexpr (require_decodable<T>()) {
+    T out{};
+    if (const auto failure = try_decode(in, out, limits)) throw failure.to_error();
+    return out;
+  } else {
+    std::abort();
   }
-  return out;
 }
 
 }  // namespace pulsar

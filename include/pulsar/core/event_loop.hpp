@@ -37,6 +37,7 @@
 #include <thread>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 namespace pulsar {
 
@@ -255,7 +256,9 @@ class event_loop {
   class batch {
    public:
     explicit batch(event_loop& loop) noexcept
-        : loop_(loop), before_(std::exchange(detail::this_thread_loops.running, &loop)) {
+        : loop_(loop),
+          before_(std::exchange(detail::this_thread_loops.running, &loop)),
+          context_(nullptr) {
       ++loop_.batches_;
     }
     batch(const batch&) = delete;
@@ -268,6 +271,7 @@ class event_loop {
    private:
     event_loop& loop_;
     event_loop* before_;
+    detail::context_scope context_;
   };
 
   static constexpr unsigned batch_callbacks = 256;
@@ -353,6 +357,7 @@ class event_loop {
     time_point start{};
     while (detail::task_node* node = ready_.pop()) {
       depth_ = 0;
+      detail::this_context = nullptr;
       node->call(node, false);
       if (++count % time_every != 0) continue;
       const time_point now = refresh();
@@ -400,7 +405,7 @@ class event_loop {
   std::thread::id thread_;
   detail::frame_list frames_;
   exception_handler on_failure_;
-  std::shared_ptr<void> signals_;  // see signals.hpp
+  std::vector<std::pair<const void*, std::shared_ptr<void>>> extensions_;  // see loop_local
   event_loop* previous_ = nullptr;
 };
 

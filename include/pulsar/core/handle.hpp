@@ -9,6 +9,7 @@
 ///
 /// Dropping a handle does not cancel the callback.
 
+#include <pulsar/core/detail/context.hpp>
 #include <pulsar/core/detail/recycler.hpp>
 #include <pulsar/core/detail/task_node.hpp>
 #include <pulsar/core/timer_wheel.hpp>

@@ -9,6 +9,8 @@
 ///
 /// Any thread may log. What is below the level costs one relaxed load and formats nothing.
 
+#include <pulsar/core/detail/context.hpp>
+
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -58,7 +60,7 @@ inline void write_to_stderr(log_level, std::string_view line) {
 inline std::atomic<log_level> log_threshold{log_level::info};
 inline std::atomic<log_sink> log_output{&write_to_stderr};
 
-/// Who speaks in this thread; empty outside any actor.
+/// Who speaks in this thread where no actor does.
 inline constinit thread_local std::string_view log_speaker{};
 
 inline void log_record(log_level level, fmt::string_view format, fmt::format_args args) {
@@ -71,7 +73,9 @@ inline void log_record(log_level level, fmt::string_view format, fmt::format_arg
   fmt::format_to(out, "{:04}-{:02}-{:02} {:02}:{:02}:{:02}.{:03} [{}] [{}] ", parts.tm_year + 1900,
                  parts.tm_mon + 1, parts.tm_mday, parts.tm_hour, parts.tm_min, parts.tm_sec,
                  now.tv_nsec / 1'000'000, ::getpid(), to_string(level));
-  if (!log_speaker.empty()) fmt::format_to(out, "[{}] ", log_speaker);
+  const std::string_view speaker =
+      this_context != nullptr ? std::string_view(this_context->name) : log_speaker;
+  if (!speaker.empty()) fmt::format_to(out, "[{}] ", speaker);
   fmt::vformat_to(out, format, args);
   line.push_back('\n');
   log_output.load(std::memory_order_acquire)(level, {line.data(), line.size()});
@@ -79,7 +83,8 @@ inline void log_record(log_level level, fmt::string_view format, fmt::format_arg
 
 }  // namespace detail
 
-/// Names the speaker of this thread's records while it lives; `name` must outlive it.
+/// Names the speaker of this thread's records while it lives, where no actor speaks; `name` must
+/// outlive it.
 class log_scope {
  public:
   explicit log_scope(std::string_view name) noexcept

@@ -126,6 +126,7 @@ class operation_awaiter : cancellable {
   }
 
   auto finish() {
+    waiter_->resumed();
     if (!results_) throw error(errc::cancelled);
     if constexpr (std::is_same_v<Token, use_future_t> && sizeof...(Args) > 0) {
       using first = std::tuple_element_t<0, std::tuple<Args...>>;
@@ -143,7 +144,6 @@ class operation_awaiter : cancellable {
   template <class... Results>
   void complete(Results&&... results) {
     results_.emplace(std::forward<Results>(results)...);
-    waiter_->waiting_on = nullptr;
     loop_access::io_ended(*waiter_->loop);
     loop_access::resume_from_io(*waiter_->loop, handle_);
   }

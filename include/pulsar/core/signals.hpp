@@ -46,12 +46,6 @@ class signal_table {
     while (!entries_.empty()) remove(entries_.begin()->first);
   }
 
-  static signal_table& of(event_loop& loop) {
-    auto& slot = loop_access::signals(loop);
-    if (slot == nullptr) slot = std::make_shared<signal_table>(loop);
-    return *static_cast<signal_table*>(slot.get());
-  }
-
  private:
   struct entry {
     entry(asio::io_context& context, std::function<void()> f) : set(context), call(std::move(f)) {}
@@ -81,11 +75,12 @@ class signal_table {
 }  // namespace detail
 
 inline void event_loop::add_signal_handler(int signal, std::function<void()> f) {
-  detail::signal_table::of(*this).add(signal, std::move(f));
+  detail::loop_access::local<detail::signal_table>(*this).add(signal, std::move(f));
 }
 
 inline bool event_loop::remove_signal_handler(int signal) noexcept {
-  return signals_ != nullptr && detail::signal_table::of(*this).remove(signal);
+  auto* table = detail::loop_access::find_local<detail::signal_table>(*this);
+  return table != nullptr && table->remove(signal);
 }
 
 }  // namespace pulsar

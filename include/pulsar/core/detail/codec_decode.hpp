@@ -72,7 +72,7 @@ template <class T>
     if (s.left(p) <= size) [[unlikely]] {
       return s.fail(p, fault_kind::truncated, "an integer", size, s.left(p) - 1);
     }
-    const std::uint64_t value = load_width(s, p + 1, width);
+    const std::uint64_t value = load_width(p + 1, s.left(p + 1), width);
     if (first < tag::int8) {
       if (value <= static_cast<std::uint64_t>(limits::max())) [[likely]] {
         out = static_cast<T>(value);
@@ -169,7 +169,7 @@ template <unsigned First>
     if (s.left(at) < size) [[unlikely]] {
       return s.fail(p, fault_kind::truncated, "the length", size, s.left(at));
     }
-    n = static_cast<std::size_t>(load_width(s, at, width));
+    n = static_cast<std::size_t>(load_width(at, s.left(at), width));
     at += size;
   } else {
     return s.fail_type(p, expected);
@@ -179,6 +179,11 @@ template <unsigned First>
   }
   data = at;
   return at + n;
+}
+
+inline const std::byte* get_binary_span(source& s, const std::byte* p, const std::byte*& data,
+                                        std::size_t& n) {
+  return get_span<tag::bin8>(s, p, data, n, "binary data");
 }
 
 [[gnu::always_inline]] inline const std::byte* get_text(source& s, const std::byte* p,
@@ -206,7 +211,7 @@ template <unsigned Fix, unsigned First, unsigned Bytes>
     if (s.left(at) < size) [[unlikely]] {
       return s.fail(p, fault_kind::truncated, "the length", size, s.left(at));
     }
-    n = static_cast<std::size_t>(load_width(s, at, width));
+    n = static_cast<std::size_t>(load_width(at, s.left(at), width));
     at += size;
   } else {
     return s.fail_type(p, expected);
@@ -319,7 +324,7 @@ class foreign_category final : public std::error_category {
 
 inline const std::error_category& find_category(std::string_view name) noexcept {
   static const foreign_category foreign;
-  if (name == error_category().name()) return error_category();
+  if (name == pulsar::error_category().name()) return pulsar::error_category();
   if (name == std::generic_category().name()) return std::generic_category();
   if (name == std::system_category().name()) return std::system_category();
   for (const auto* node = added_categories.load(std::memory_order_acquire); node != nullptr;
@@ -327,6 +332,12 @@ inline const std::error_category& find_category(std::string_view name) noexcept 
     if (name == node->category->name()) return *node->category;
   }
   return foreign;
+}
+
+inline void add_category(const std::error_category& category) {
+  auto* const node = new category_node{&category, added_categories.load()};
+  while (!added_categories.compare_exchange_weak(node->next, node)) {
+  }
 }
 
 inline const std::byte* get_error_code(source& s, const std::byte* p, std::error_code& out,
@@ -460,6 +471,29 @@ const std::byte* get_optional(source& s, const std::byte* p, T& out, unsigned de
   return get(s, p, *out, depth);
 }
 
+inline const std::byte* get_extension(source& s, const std::byte* p, std::int8_t& type,
+                                      const std::byte*& data, std::size_t& n) {
+  constexpr const char* expected = "an extension";
+  if (p == s.end) return s.fail_type(p, expected);
+  const unsigned first = tag_at(p);
+  const std::byte* const at = p++;
+  if (first - tag::fixext1 < 5) {
+    n = std::size_t{1} << (first - tag::fixext1);
+  } else if (first - tag::ext8 < 3) {
+    const unsigned width = first - tag::ext8;
+    const unsigned size = 1u << width;
+    if (s.left(p) < size) return s.fail(at, fault_kind::truncated, "the length", size, s.left(p));
+    n = static_cast<std::size_t>(load_width(p, s.left(p), width));
+    p += size;
+  } else {
+    return s.fail_type(at, expected);
+  }
+  if (s.left(p) <= n) return s.fail(at, fault_kind::truncated, expected, n + 1, s.left(p));
+  type = static_cast<std::int8_t>(tag_at(p));
+  data = p + 1;
+  return data + n;
+}
+
 // -- containers --------------------------------------------------------------
 
 // Room for what is claimed, but never for much more than has arrived.
@@ -565,7 +599,7 @@ const std::byte* get_binary(source& s, const std::byte* p, C& out) {
   const std::byte* data = nullptr;
   std::size_t n = 0;
   const std::byte* const at = p;
-  if ((p = get_span<tag::bin8>(s, p, data, n, "binary data")) == nullptr) return nullptr;
+  if ((p = get_binary_span(s, p, data, n)) == nullptr) return nullptr;
   const auto* const first = reinterpret_cast<const element*>(data);
   if constexpr (requires { out.assign(first, first + n); }) {
     out.assign(first, first + n);

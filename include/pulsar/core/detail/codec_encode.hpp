@@ -9,7 +9,9 @@
 #include <pulsar/core/reflect.hpp>
 
 #include <algorithm>
+#include <bit>
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <string_view>
 #include <system_error>
@@ -117,19 +119,18 @@ std::byte* put_elements(sink& s, std::byte* p, const C& values, std::size_t room
       F == form::positional || is_scalar<element> ? most_bytes<element>() : 0;
   const std::size_t n = values.size();
   if constexpr (most != 0) {
-    constexpr std::size_t block = std::max<std::size_t>(1, 4096 / most);
+    constexpr std::size_t block = 4096 / most + 1;
     p = s.ensure(p, 5 + std::min(n, block) * most + room);
     p = put_array_header(p, n);
-    std::size_t ready = block;
-    std::size_t left = n;
-    for (const element& value : values) {
-      if (ready == 0) {
-        ready = std::min(left, block);
-        p = s.ensure(p, ready * most + room);
+    auto next = values.begin();
+    for (std::size_t left = n; left > block; left -= block) {
+      for (std::size_t i = 0; i != block; ++i, ++next) {
+        p = put<F, element>(s, p, *next, 0, depth + 1);
       }
-      p = put<F>(s, p, value, 0, depth + 1);
-      --ready;
-      --left;
+      p = s.ensure(p, std::min(left - block, block) * most + room);
+    }
+    for (const auto last = values.end(); next != last; ++next) {
+      p = put<F, element>(s, p, *next, 0, depth + 1);
     }
     return p;
   } else {
@@ -238,6 +239,29 @@ std::byte* put(sink& s, std::byte* p, const T& value, std::size_t room, unsigned
   } else {
     static_assert(k == kind::fields);
     return put_fields<F>(s, p, value, room, depth);
+  }
+}
+
+inline std::byte* put_extension(sink& s, std::byte* p, std::int8_t type, const std::byte* data,
+                                std::size_t n, std::size_t room) {
+  p = s.ensure(p, 6 + n + room);
+  if (std::has_single_bit(n) && n <= 16) {
+    p = put_byte(p, tag::fixext1 + static_cast<unsigned>(std::countr_zero(n)));
+  } else {
+    p = put_header<0, 0, tag::ext8>(p, n);
+  }
+  p = put_byte(p, static_cast<std::uint8_t>(type));
+  return put_bytes(p, data, n);
+}
+
+template <form F, class T>
+void encode_as(buffer& out, const T& value) {
+  sink s(out, room_for<F, T>);
+  try {
+    s.finish(put<F>(s, s.base, value, 0, 0));
+  } catch (...) {
+    s.undo();
+    throw;
   }
 }
 

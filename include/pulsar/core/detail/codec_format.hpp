@@ -124,15 +124,14 @@ template <std::integral T>
       size = std::uint64_t{static_cast<U>(~static_cast<U>(value))} * 2;   // one bit for the sign
     }
   }
-  unsigned width = 0;
-  if constexpr (bits > 8) width += size > 0xff;
-  if constexpr (bits > 16) width += size > 0xffff;
-  if constexpr (bits > 32) width += size > 0xffffffff;
-  *p = static_cast<std::byte>(first + width);
-  const unsigned used = 1u << width;
-  store(p + 1, static_cast<U>(static_cast<std::uint64_t>(static_cast<U>(value))
-                              << (bits - 8 * used)));
-  return p + 1 + used;
+  // One byte, two, four or eight: `more` has as many bits set as the width is doubled.
+  const unsigned doubled = bits > 8 && size > 0xff;
+  const unsigned twice = bits > 16 && size > 0xffff;
+  const unsigned thrice = bits > 32 && size > 0xffffffff;
+  const unsigned more = doubled + 2 * twice + 4 * thrice;
+  put_byte(p, first + doubled + twice + thrice);
+  store(p + 1, static_cast<U>(static_cast<U>(value) << (8 * (sizeof(T) - 1) ^ 8 * more)));
+  return p + 2 + more;
 }
 
 template <std::floating_point T>
@@ -156,13 +155,14 @@ template <std::floating_point T>
 template <unsigned Fix, unsigned Few, unsigned First>
 [[gnu::always_inline]] inline std::byte* put_header(std::byte* p, std::size_t n) {
   if (n < Few) return put_byte(p, Fix + static_cast<unsigned>(n));
-  if constexpr (First == tag::str8 || First == tag::bin8) {
+  constexpr bool bytes = First == tag::str8 || First == tag::bin8 || First == tag::ext8;
+  if constexpr (bytes) {
     if (n <= 0xff) {
       put_byte(p, First);
       return put_byte(p + 1, static_cast<unsigned>(n));
     }
   }
-  constexpr unsigned wide = First == tag::str8 || First == tag::bin8 ? First + 1 : First;
+  constexpr unsigned wide = bytes ? First + 1 : First;
   if (n <= 0xffff) {
     put_byte(p, wide);
     store(p + 1, static_cast<std::uint16_t>(n));
@@ -187,6 +187,25 @@ template <unsigned Fix, unsigned Few, unsigned First>
 }
 
 // -- where bytes come from ---------------------------------------------------
+
+// The number of 1, 2, 4 or 8 bytes (`width` 0 to 3) at p, where `left` bytes are left.
+[[gnu::always_inline]] inline std::uint64_t load_width(const std::byte* p, std::size_t left,
+                                                       unsigned width) noexcept {
+  if (left >= 8) [[likely]] {
+    return load<std::uint64_t>(p) >> (64 - (8u << width));
+  }
+  std::uint64_t value = 0;
+  for (unsigned i = 0; i < 1u << width; ++i) {
+    value = value << 8 | std::to_integer<std::uint64_t>(p[i]);
+  }
+  return value;
+}
+
+[[gnu::always_inline]] inline std::int64_t extend_sign(std::uint64_t value,
+                                                       unsigned width) noexcept {
+  const unsigned shift = 64 - (8u << width);
+  return static_cast<std::int64_t>(value << shift) >> shift;
+}
 
 // What went wrong, without a byte of memory: the sentence is made when somebody reads it.
 enum class fault_kind : std::uint8_t {
@@ -217,15 +236,51 @@ struct fault {
 // The bytes of one value. As with `sink`, the place to read at travels beside it; a null pointer
 // in its place means that `problem` says why.
 struct source {
+  static constexpr std::byte nowhere{};
+
   source(const std::byte* first, std::size_t size, std::size_t memory_limit) noexcept
       : begin(first), end(first + size), memory(memory_limit), memory_allowed(memory_limit) {}
+
+  // Where reading begins, unless there is more than `limit`.
+  const std::byte* start(std::size_t limit) noexcept {
+    if (left(begin) > limit) [[unlikely]] {
+      return fail(begin, fault_kind::size, "", limit, left(begin));
+    }
+    // A null pointer means failure: the empty message lies somewhere else.
+    if (begin == nullptr) [[unlikely]] begin = end = &nowhere;
+    return begin;
+  }
+  // Nothing may stand behind the value that ends at p.
+  void finish(const std::byte* p) noexcept {
+    if (p != end) [[unlikely]] fail(p, fault_kind::trailing, "", 0, left(p));
+  }
 
   std::size_t left(const std::byte* p) const noexcept { return static_cast<std::size_t>(end - p); }
 
   [[gnu::noinline, gnu::cold]] const std::byte* fail(const std::byte* at, fault_kind what,
                                                      const char* expected,
                                                      std::uint64_t want = 0,
-                                                     std::uint64_t got = 0) noexcept;
+                                                     std::uint64_t got = 0) noexcept {
+    if (problem.what != fault_kind::none) return nullptr;
+    const bool limit = what == fault_kind::depth || what == fault_kind::size ||
+                       what == fault_kind::memory;
+    problem = {limit ? errc::too_large : errc::malformed,
+               what,
+               at < end ? std::to_integer<unsigned>(*at) : 0x100,
+               expected,
+               static_cast<std::size_t>(at - begin),
+               want,
+               got};
+    const unsigned width = problem.found & 3;
+    if (what == fault_kind::type && problem.found - tag::uint8 < 8 &&
+        left(at) > std::size_t{1} << width) {
+      problem.got = load_width(at + 1, left(at + 1), width);
+      if (problem.found >= tag::int8) {
+        problem.got = static_cast<std::uint64_t>(extend_sign(problem.got, width));
+      }
+    }
+    return nullptr;
+  }
 
   [[gnu::noinline, gnu::cold]] const std::byte* fail_type(const std::byte* at,
                                                           const char* expected) noexcept {
@@ -248,52 +303,6 @@ struct source {
   std::size_t memory_allowed;
   fault problem;
 };
-
-// The number behind a tag whose last two bits are its width: 1, 2, 4 or 8 bytes.
-[[gnu::always_inline]] inline std::uint64_t load_width(const source& s, const std::byte* p,
-                                                       unsigned width) noexcept {
-  if (s.left(p) >= 8) [[likely]] {
-    return load<std::uint64_t>(p) >> (64 - (8u << width));
-  }
-  std::uint64_t value = 0;
-  for (unsigned i = 0; i < 1u << width; ++i) {
-    value = value << 8 | std::to_integer<std::uint64_t>(p[i]);
-  }
-  return value;
-}
-
-[[gnu::always_inline]] inline std::int64_t extend_sign(std::uint64_t value,
-                                                       unsigned width) noexcept {
-  const unsigned shift = 64 - (8u << width);
-  return static_cast<std::int64_t>(value << shift) >> shift;
-}
-
-inline const std::byte* source::fail(const std::byte* at, fault_kind what, const char* expected,
-                                     std::uint64_t want, std::uint64_t got) noexcept {
-  if (problem.what != fault_kind::none) return nullptr;
-  problem.what = what;
-  problem.code = what == fault_kind::depth || what == fault_kind::size ||
-                         what == fault_kind::memory
-                     ? errc::too_large
-                     : errc::malformed;
-  problem.expected = expected;
-  problem.offset = static_cast<std::size_t>(at - begin);
-  problem.found = at < end ? std::to_integer<unsigned>(*at) : 0x100;
-  problem.want = want;
-  problem.got = got;
-  if (what == fault_kind::type && problem.found - tag::uint8 < 8) {
-    const unsigned width = problem.found & 3;
-    if (left(at + 1) >= 1u << width) {
-      problem.got = load_width(*this, at + 1, width);
-      if (problem.found >= tag::int8) {
-        problem.got = static_cast<std::uint64_t>(extend_sign(problem.got, width));
-      }
-    } else {
-      problem.found = 0x100;
-    }
-  }
-  return nullptr;
-}
 
 // What stands at a tag, for people.
 inline std::string describe(const fault& f) {

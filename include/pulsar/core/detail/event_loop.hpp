@@ -17,7 +17,23 @@ class loop_access {
   static void push_ready(event_loop& loop, task_node* node) noexcept { loop.push_ready(node); }
   static frame_list& frames(event_loop& loop) noexcept { return loop.frames_; }
   static const std::shared_ptr<loop_inbox>& inbox(event_loop& loop) noexcept { return loop.inbox_; }
-  static std::shared_ptr<void>& signals(event_loop& loop) noexcept { return loop.signals_; }
+
+  /// The loop's only `T`, made on first use from the loop, gone when it closes. `T` is what a
+  /// floor above attaches to a loop.
+  template <class T>
+  static T& local(event_loop& loop) {
+    if (T* found = find_local<T>(loop)) return *found;
+    auto made = std::make_shared<T>(loop);
+    loop.extensions_.emplace_back(&local_key<T>, made);
+    return *made;
+  }
+  template <class T>
+  static T* find_local(event_loop& loop) noexcept {
+    for (auto& [key, extension] : loop.extensions_) {
+      if (key == &local_key<T>) return static_cast<T*>(extension.get());
+    }
+    return nullptr;
+  }
   static bool closing(const event_loop& loop) noexcept { return loop.closing_; }
 
   /// True if a coroutine that ends may resume its awaiter itself.
@@ -43,6 +59,8 @@ class loop_access {
     f();
     loop.run_ready();
   }
+  template <class T>
+  static constexpr char local_key = 0;
   static void io_started(event_loop& loop) noexcept { ++loop.pending_io_; }
   static void io_ended(event_loop& loop) noexcept { --loop.pending_io_; }
 };
@@ -197,7 +215,6 @@ inline void event_loop::free_frames() noexcept {
 inline void event_loop::close(duration limit) noexcept {
   if (closed_ || closing_) return;
   PULSAR_ASSERT(!running_ && batches_ == 0, "an event loop cannot be closed while it runs");
-  signals_.reset();
   auto* const outer = std::exchange(detail::this_thread_loops.running, nullptr);
   const auto give_up = clock::now() + limit;
   if (cancel_all()) {
@@ -216,6 +233,7 @@ inline void event_loop::close(duration limit) noexcept {
     }
   }
   closing_ = true;
+  for (auto at = extensions_.rbegin(); at != extensions_.rend(); ++at) at->second.reset();
   {
     const std::lock_guard lock(inbox_->mutex_);
     inbox_->loop_ = nullptr;
@@ -234,6 +252,7 @@ inline void event_loop::close(duration limit) noexcept {
   }
   free_frames();
   drop_ready();
+  extensions_.clear();
   closed_ = true;
   detail::this_thread_loops.running = outer;
 }

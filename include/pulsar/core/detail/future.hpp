@@ -223,7 +223,7 @@ struct awaiter_base : future_awaiter {
 
   T take_result() {
     if (waiter != nullptr) {
-      waiter->waiting_on = nullptr;
+      waiter->resumed();
       if (refused) throw error(errc::cancelled);
       state& s = *target();
       if (s.progress == status::failed && waiter->cancel_requested && is_cancelled(s.failure)) {

@@ -64,7 +64,7 @@ class gathering : public std::enable_shared_from_this<gathering>, cancellable {
       if (self.waiter_->cancel_requested) self.cancel_rest();
     }
     void await_resume() const noexcept {
-      if (self.waiter_ != nullptr) self.waiter_->waiting_on = nullptr;
+      if (self.waiter_ != nullptr) self.waiter_->resumed();
     }
   };
   awaiter operator co_await() noexcept { return awaiter{*this}; }

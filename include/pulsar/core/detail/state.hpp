@@ -8,6 +8,7 @@
 // downward to what it waits for, `state::awaiter` upward to who waits. Both are followed in
 // loops, never by recursion: a chain may be a million long.
 
+#include <pulsar/core/detail/context.hpp>
 #include <pulsar/core/detail/task_node.hpp>
 
 #include <coroutine>
@@ -68,13 +69,25 @@ struct state : cancellable {
 /// The part of a coroutine's promise that does not depend on its type.
 struct frame : state {
   frame(event_loop* l, release_function r) noexcept
-      : state(l, &request_cancel, kind::frame, r) {}
+      : state(l, &request_cancel, kind::frame, r), works_for(this_context) {
+    if (works_for != nullptr) works_for->take();
+  }
+  ~frame() {
+    if (works_for != nullptr) works_for->drop();
+  }
+
+  /// To be called whenever the coroutine goes on.
+  void resumed() noexcept {
+    waiting_on = nullptr;
+    this_context = works_for;
+  }
 
   bool cancel_requested = false;
   bool abandoned = false;  // no future is left
   frame* previous = nullptr;
   frame* next = nullptr;
   cancellable* waiting_on = nullptr;
+  context* works_for;
   std::coroutine_handle<> handle;
   std::source_location where;
 
