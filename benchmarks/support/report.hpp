@@ -125,7 +125,7 @@ enum class table_head { yes, no };
 
 /// Prints the rows for people.
 inline void print_table(const std::vector<row>& rows, table_head head) {
-  constexpr auto line = "{:<24} {:>10} {:<9} {:>7}  {:<24} {:>10} {:>7}  {:<18} {}\n";
+  constexpr auto line = "{:<31} {:>10} {:<9} {:>7}  {:<20} {:>10} {:>7}  {:<18} {}\n";
   if (head == table_head::yes) {
     fmt::print(line, "subject", "value", "unit", "spread", "yardstick", "value", "ratio",
                "target [aim]", "");
