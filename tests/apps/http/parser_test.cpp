@@ -256,7 +256,7 @@ TEST_SUITE("http::parser") {
       CAPTURE(limit);
       const http::limits bounds{.request_line = limit};
       const std::string tail = "\r\nHost: a\r\n\r\n";
-      const std::string target = "/" + std::string(limit - 14, 'a');
+      const std::string target = std::string("/").append(limit - 14, 'a');
       CHECK(!error_of("GET " + target + " HTTP/1.1" + tail, bounds));
       CHECK(error_of("GET " + target + "a HTTP/1.1" + tail, bounds) == http::errc::target_too_long);
       CHECK(error_of("GET /" + std::string(limit, 'a'), bounds) == http::errc::target_too_long);

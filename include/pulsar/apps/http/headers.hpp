@@ -97,7 +97,10 @@ class header_list {
   iterator end() const noexcept { return {base_, first_ + size_}; }
 
   /// The header at that place, in the order they came.
-  header operator[](std::size_t index) const noexcept { return *iterator(base_, first_ + index); }
+  header operator[](std::size_t index) const noexcept {
+    PULSAR_ASSERT(index < size_, "header_list: there are fewer headers");
+    return *iterator(base_, first_ + index);
+  }
 
   /// The value of the first header of that name.
   std::optional<std::string_view> find(std::string_view name) const noexcept {
@@ -232,13 +235,15 @@ class header_block {
 
   static void check(std::string_view name, std::string_view value) {
     if (name.empty() || !detail::all_of_class(name, detail::is_token)) [[unlikely]] {
-      throw pulsar::error(errc::bad_header_name, "cannot send a header named '" + printable(name) +
-                                                     "': use letters, digits and '-' alone");
+      std::string what = "cannot send a header named '";
+      what.append(printable(name)).append("': use letters, digits and '-' alone");
+      throw pulsar::error(errc::bad_header_name, what);
     }
     if (!detail::all_of_class(value, detail::is_value)) [[unlikely]] {
-      throw pulsar::error(errc::bad_header_value,
-                          "cannot send the header '" + std::string(name) + "' with the value '" +
-                              printable(value) + "': remove the control characters or encode them");
+      std::string what = "cannot send the header '";
+      what.append(name).append("' with the value '").append(printable(value));
+      what.append("': remove the control characters or encode them");
+      throw pulsar::error(errc::bad_header_value, what);
     }
   }
 

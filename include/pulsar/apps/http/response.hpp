@@ -39,12 +39,13 @@ class response {
   response(std::string_view body) : body_(body) {}
   response(const char* body) : body_(body) {}
 
-  /// `code` is any number from 100 to 599; throws `std::system_error` of `invalid_argument` for
-  /// another one.
+  /// `code` is any number from 100 to 599. Throws `pulsar::error` with
+  /// `std::errc::invalid_argument` for another one.
   explicit response(int code, std::string body = {}) : code_(code), body_(std::move(body)) {
     if (code < 100 || code > 599) [[unlikely]] {
-      throw pulsar::error(std::make_error_code(std::errc::invalid_argument),
-                          "there is no HTTP status " + std::to_string(code) + ": use 100 to 599");
+      std::string what = "there is no HTTP status ";
+      what.append(std::to_string(code)).append(": use 100 to 599");
+      throw pulsar::error(std::make_error_code(std::errc::invalid_argument), what);
     }
   }
   explicit response(http::status code, std::string body = {}) noexcept
@@ -135,9 +136,9 @@ class response {
       case 14:
       case 17:
         if (iequals(name, "content-length") || iequals(name, "transfer-encoding")) {
-          throw pulsar::error(errc::bad_header_name,
-                              "the header '" + std::string(name) +
-                                  "' is written by the server: give the body instead");
+          std::string what = "the header '";
+          what.append(name).append("' is written by the server: give the body instead");
+          throw pulsar::error(errc::bad_header_name, what);
         }
         break;
       default: break;

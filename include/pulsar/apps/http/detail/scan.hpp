@@ -12,6 +12,7 @@
 #include <cstring>
 #include <string_view>
 
+// Every x86-64 has SSE2. PULSAR_PORTABLE_SCAN, for a whole program, tests what others run.
 #if defined(__SSE2__) && !defined(PULSAR_PORTABLE_SCAN)
 #define PULSAR_DETAIL_SSE2 1
 #include <emmintrin.h>
