@@ -125,6 +125,13 @@ class suite {
     add_rows(all, unit, take_turns(samplers, rounds));
   }
 
+  /// Declares a subject whose instructions and system calls are counted and that `compare` does
+  /// not measure.
+  void count(const subject& each) {
+    if (options_.countable) names_.push_back(fmt::format("{} {}", each.name, each.counted));
+    if (!options_.once.empty()) run_once(each.name, each);
+  }
+
   /// Adds a row that was measured elsewhere.
   void add(row figure) { rows_.push_back(std::move(figure)); }
 
