@@ -13,6 +13,7 @@
 /// takes itself for a worker; a value that no arbiter can have set ends the program with exit code
 /// 70 and a sentence. Any thread may call what is declared here.
 
+#include <pulsar/actors/detail/control_socket.hpp>
 #include <pulsar/actors/detail/worker_environment.hpp>
 #include <pulsar/actors/image.hpp>
 #include <pulsar/core/descriptor.hpp>
@@ -116,10 +117,12 @@ inline std::string problem_of(const worker_marker& marker) {
     return "its arbiter, process " + std::to_string(marker.arbiter) +
            ", is not this process's parent or has ended";
   }
-  if (detail::peer_process(marker.control) != marker.arbiter) {
-    return "the control socket does not lead to process " + std::to_string(marker.arbiter);
+  try {
+    if (detail::peer_credentials(marker.control).pid == marker.arbiter) return {};
+  } catch (const error&) {
+    // It leads nowhere: the same sentence.
   }
-  return {};
+  return "the control socket does not lead to process " + std::to_string(marker.arbiter);
 }
 
 /// This process: how it was started, what it is, and how far it has come. One object, made by

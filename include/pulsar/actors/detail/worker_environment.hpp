@@ -93,13 +93,6 @@ inline std::string socket_problem(const char* name, int fd, int type) {
   return {};
 }
 
-// The process that made the other end of a connected Unix socket; 0 if there is none.
-inline pid_t peer_process(int fd) noexcept {
-  ucred peer{};
-  socklen_t size = sizeof peer;
-  return ::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 ? peer.pid : 0;
-}
-
 inline std::string current_directory() {
   std::array<char, PATH_MAX> path;
   return ::getcwd(path.data(), path.size()) != nullptr ? std::string(path.data()) : std::string();
