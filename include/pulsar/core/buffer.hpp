@@ -66,9 +66,7 @@ class buffer {
   /// The bytes that can be read.
   std::span<const std::byte> readable() const noexcept { return {data(), size()}; }
   /// The same as text.
-  std::string_view text() const noexcept {
-    return {reinterpret_cast<const char*>(data()), size()};
-  }
+  std::string_view text() const noexcept { return {reinterpret_cast<const char*>(data()), size()}; }
 
   /// Drops the first `n` bytes, at most `size()`.
   void consume(std::size_t n) noexcept {

@@ -41,10 +41,12 @@
 /// They are plain functions, not templates; in a class template they are friends defined in it.
 
 #include <pulsar/core/buffer.hpp>
+#include <pulsar/core/detail/codec_check.hpp>
 #include <pulsar/core/detail/codec_decode.hpp>
 #include <pulsar/core/detail/codec_encode.hpp>
 #include <pulsar/core/detail/codec_format.hpp>
-#include <pulsar/core/detail/codec_types.hpp>
+#include <pulsar/core/detail/codec_read.hpp>
+#include <pulsar/core/detail/codec_source.hpp>
 #include <pulsar/core/error.hpp>
 #include <pulsar/core/reflect.hpp>
 
@@ -61,9 +63,8 @@ namespace pulsar {
 
 /// Types that `encode` takes.
 template <class T>
-concept encodable =
-    detail::verdict_on<std::remove_cvref_t<T>, detail::purpose::encode>::why ==
-    detail::refusal::none;
+concept encodable = detail::verdict_on<std::remove_cvref_t<T>, detail::purpose::encode>::why ==
+                    detail::refusal::none;
 
 /// Types that `encode_named` takes: every struct in them has names for its fields.
 template <class T>
@@ -73,9 +74,8 @@ concept named_encodable =
 
 /// Types that `decode` returns.
 template <class T>
-concept decodable =
-    !std::is_reference_v<T> &&
-    detail::verdict_on<T, detail::purpose::decode>::why == detail::refusal::none;
+concept decodable = !std::is_reference_v<T> &&
+                    detail::verdict_on<T, detail::purpose::decode>::why == detail::refusal::none;
 
 /// Where `encodable<T>` is required: `static_assert(require_encodable<T>())` says why T is not.
 template <class T>
@@ -143,13 +143,9 @@ class encoder {
   }
 
   /// Begins an array: `n` values follow and make one value with it.
-  void write_array(std::size_t n) {
-    p_ = detail::put_array_header(sink_.ensure(p_, 5 + room_), n);
-  }
+  void write_array(std::size_t n) { p_ = detail::put_array_header(sink_.ensure(p_, 5 + room_), n); }
   /// Begins a map: `n` times a key and a value follow and make one value with it.
-  void write_map(std::size_t n) {
-    p_ = detail::put_map_header(sink_.ensure(p_, 5 + room_), n);
-  }
+  void write_map(std::size_t n) { p_ = detail::put_map_header(sink_.ensure(p_, 5 + room_), n); }
   /// Writes MessagePack's extension type `type`; negative ones belong to MessagePack.
   void write_extension(std::int8_t type, std::span<const std::byte> data) {
     p_ = detail::put_extension(sink_, p_, type, data.data(), data.size(), room_);
@@ -245,9 +241,7 @@ class decoder {
 
   /// Refuses the value that was read last: "expected `expected` but found ...". Always false, so
   /// that `return parse(text) || in.fail("a date");` reads well. `expected` must be a literal.
-  bool fail(const char* expected) noexcept {
-    return advance(source_->fail_type(last_, expected));
-  }
+  bool fail(const char* expected) noexcept { return advance(source_->fail_type(last_, expected)); }
 
   /// What went wrong first.
   decode_failure failure() const noexcept { return decode_failure(source_->problem); }
@@ -346,12 +340,12 @@ template <class T>
 /// Returns what went wrong; `out` then holds whatever was read before. Throws only what the
 /// memory of `out` throws.
 template <class T>
-[[nodiscard]] decode_failure try_decode(std::span<const std::byte> in, T& out,
+[[nodiscard]] decode_failure try_decode(std::span<const std::byte> in,
+                                        T& out,
                                         decode_limits limits = {}) {
   if constexpr (require_decodable<T>()) {
     detail::source from(in.data(), in.size(), limits.memory);
-    const std::byte* p = from.start(limits.size);
-    if (p != nullptr && (p = detail::get(from, p, out, 0)) != nullptr) from.finish(p);
+    detail::decode_whole(from, out, limits.size);
     return decode_failure(from.problem);
   } else {
     return {};
@@ -366,7 +360,8 @@ template <class T>
 [[nodiscard]] T decode(std::span<const std::byte> in, decode_limits limits = {}) {
   if constexpr (require_decodable<T>()) {
     T out{};
-    if (const auto failure = try_decode(in, out, limits)) throw failure.to_error();
+    detail::source from(in.data(), in.size(), limits.memory);
+    if (!detail::decode_whole(from, out, limits.size)) detail::throw_fault(from.problem);
     return out;
   } else {
     std::abort();

@@ -73,7 +73,7 @@ enum class errc {
 
 namespace detail {
 
-class error_category final : public std::error_category {
+class pulsar_category final : public std::error_category {
  public:
   const char* name() const noexcept override { return "pulsar"; }
 
@@ -128,7 +128,7 @@ class error_category final : public std::error_category {
 
 /// The category of `errc`, named "pulsar".
 inline const std::error_category& error_category() noexcept {
-  static const detail::error_category instance;
+  static const detail::pulsar_category instance;
   return instance;
 }
 
@@ -159,13 +159,16 @@ class error : public std::system_error {
 class command_error : public error {
  public:
   command_error(std::string type, const std::string& text)
-      : error(errc::command_failed, type + ": " + text), type_(std::move(type)) {}
+      : error(errc::command_failed, type + ": " + text), type_(std::move(type)), text_(text) {}
 
   /// The demangled name of the exception's type.
   const std::string& type() const noexcept { return type_; }
+  /// What its `what()` returned.
+  const std::string& text() const noexcept { return text_; }
 
  private:
   std::string type_;
+  std::string text_;
 };
 
 }  // namespace pulsar

@@ -57,8 +57,8 @@ class named_field {
 
 /// Types whose fields can be visited: plain aggregates, and classes with a hook `pulsar_fields`.
 template <class T>
-concept reflectable = detail::has_fields_hook<std::remove_cv_t<T>> ||
-                      detail::plain_aggregate<std::remove_cv_t<T>>;
+concept reflectable =
+    detail::has_fields_hook<std::remove_cv_t<T>> || detail::plain_aggregate<std::remove_cv_t<T>>;
 
 /// Reflectable types whose fields have names: every plain aggregate, and a class whose hook returns
 /// a `std::tuple` of `named_field`.
@@ -100,14 +100,15 @@ inline constexpr std::size_t field_count = detail::field_types<T>::size;
 
 /// The names of the fields of a plain aggregate, as they are written in the source.
 template <class T>
-  requires(!detail::has_fields_hook<T>)
-consteval std::array<std::string_view, field_count<T>> field_names() {
+requires(!detail::has_fields_hook<T>) consteval std::array<std::string_view,
+                                                           field_count<T>> field_names() {
   return detail::names_of<T>;
 }
 
-/// Calls `visit(field...)` once, with all fields of `value` in their order; returns what it returns.
+/// Calls `visit(field...)` once, with all fields of `value` in their order; returns what it
+/// returns.
 template <class T, class Visitor>
-constexpr decltype(auto) visit_fields(T& value, Visitor&& visit) {
+[[gnu::always_inline]] constexpr decltype(auto) visit_fields(T& value, Visitor&& visit) {
   using plain = std::remove_const_t<T>;
   if constexpr (detail::has_fields_hook<plain>) {
     auto fields = pulsar_fields(const_cast<plain&>(value));
@@ -127,7 +128,7 @@ constexpr decltype(auto) visit_fields(T& value, Visitor&& visit) {
 
 /// Calls `visit(named_field...)` once, with all fields of `value` in their order.
 template <class T, class Visitor>
-  requires named_reflectable<T>
+requires named_reflectable<T>
 constexpr decltype(auto) visit_named_fields(T& value, Visitor&& visit) {
   using plain = std::remove_const_t<T>;
   if constexpr (detail::has_fields_hook<plain>) {
@@ -141,12 +142,12 @@ constexpr decltype(auto) visit_named_fields(T& value, Visitor&& visit) {
         },
         pulsar_fields(const_cast<plain&>(value)));
   } else {
-    return [&]<std::size_t... I>(std::index_sequence<I...>) -> decltype(auto) {
-      return detail::visit_bindings<field_count<T>>(
-          value, [&](auto&... field) -> decltype(auto) {
-            return visit(named_field(detail::names_of<plain>[I], field)...);
-          });
-    }(std::make_index_sequence<field_count<T>>());
+    return [&]<std::size_t... I>(std::index_sequence<I...>)->decltype(auto) {
+      return detail::visit_bindings<field_count<T>>(value, [&](auto&... field) -> decltype(auto) {
+        return visit(named_field(detail::names_of<plain>[I], field)...);
+      });
+    }
+    (std::make_index_sequence<field_count<T>>());
   }
 }
 

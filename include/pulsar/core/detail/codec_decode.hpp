@@ -1,21 +1,21 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #pragma once
 
-// MessagePack to values. Nothing here trusts a length: a claim is compared with the bytes that are
-// left before anything is reserved for it.
+// MessagePack to values. Nothing is reserved for a claimed length beyond what the bytes that are
+// left can hold.
 
 #include <pulsar/core/detail/codec_format.hpp>
-#include <pulsar/core/detail/codec_types.hpp>
+#include <pulsar/core/detail/codec_kinds.hpp>
+#include <pulsar/core/detail/codec_read.hpp>
+#include <pulsar/core/detail/codec_source.hpp>
 #include <pulsar/core/error.hpp>
 #include <pulsar/core/reflect.hpp>
 
 #include <algorithm>
 #include <array>
 #include <atomic>
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <limits>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -30,279 +30,14 @@ namespace pulsar::detail {
 // Reads one value at p into `out` and returns where the next one begins; null when s.problem says
 // why not. `out` then holds whatever was read so far.
 template <class T>
-const std::byte* get(source& s, const std::byte* p, T& out, unsigned depth);
+[[gnu::always_inline]] inline const std::byte* get(source& s,
+                                                   const std::byte* p,
+                                                   T& out,
+                                                   unsigned depth);
 
 // Through pulsar_decode; defined beside `decoder`.
 template <class T>
 const std::byte* get_custom(source& s, const std::byte* p, T& out, unsigned depth);
-
-[[gnu::always_inline]] inline unsigned tag_at(const std::byte* p) noexcept {
-  return std::to_integer<unsigned>(*p);
-}
-
-// -- numbers -----------------------------------------------------------------
-
-template <class T>
-consteval const char* name_integer() {
-  if constexpr (std::is_signed_v<T>) {
-    return sizeof(T) == 1   ? "an integer from -128 to 127"
-           : sizeof(T) == 2 ? "an integer from -32768 to 32767"
-           : sizeof(T) == 4 ? "a signed integer of 32 bits"
-                            : "a signed integer of 64 bits";
-  } else {
-    return sizeof(T) == 1   ? "an integer from 0 to 255"
-           : sizeof(T) == 2 ? "an integer from 0 to 65535"
-           : sizeof(T) == 4 ? "an unsigned integer of 32 bits"
-                            : "an unsigned integer of 64 bits";
-  }
-}
-
-template <class T>
-[[gnu::always_inline]] inline const std::byte* get_integer(source& s, const std::byte* p, T& out) {
-  using limits = std::numeric_limits<T>;
-  if (p == s.end) [[unlikely]] return s.fail_type(p, name_integer<T>());
-  const unsigned first = tag_at(p);
-  if (first < tag::fixmap) {
-    out = static_cast<T>(first);
-    return p + 1;
-  }
-  if (first - tag::uint8 < 8) [[likely]] {
-    const unsigned width = first & 3;
-    const unsigned size = 1u << width;
-    if (s.left(p) <= size) [[unlikely]] {
-      return s.fail(p, fault_kind::truncated, "an integer", size, s.left(p) - 1);
-    }
-    const std::uint64_t value = load_width(p + 1, s.left(p + 1), width);
-    if (first < tag::int8) {
-      if (value <= static_cast<std::uint64_t>(limits::max())) [[likely]] {
-        out = static_cast<T>(value);
-        return p + 1 + size;
-      }
-    } else {
-      const std::int64_t negative = extend_sign(value, width);
-      bool fits = false;
-      if constexpr (std::is_signed_v<T>) {
-        fits = negative >= static_cast<std::int64_t>(limits::min()) &&
-               negative <= static_cast<std::int64_t>(limits::max());
-      } else {
-        fits = negative >= 0 &&
-               static_cast<std::uint64_t>(negative) <= static_cast<std::uint64_t>(limits::max());
-      }
-      if (fits) [[likely]] {
-        out = static_cast<T>(negative);
-        return p + 1 + size;
-      }
-    }
-  }
-  if constexpr (std::is_signed_v<T>) {
-    if (first >= tag::negative) {
-      out = static_cast<T>(static_cast<int>(first) - 0x100);
-      return p + 1;
-    }
-  }
-  return s.fail_type(p, name_integer<T>());
-}
-
-template <class T>
-[[gnu::noinline]] const std::byte* get_float_from_other(source& s, const std::byte* p, T& out);
-
-template <class T>
-[[gnu::always_inline]] inline const std::byte* get_float(source& s, const std::byte* p, T& out) {
-  constexpr unsigned own = sizeof(T) == 4 ? tag::float32 : tag::float64;
-  if (s.left(p) > sizeof(T) && tag_at(p) == own) [[likely]] {
-    out = std::bit_cast<T>(load<unsigned_of<sizeof(T)>>(p + 1));
-    return p + 1 + sizeof(T);
-  }
-  return get_float_from_other(s, p, out);
-}
-
-// Foreign writers send 1.0 as the integer 1, and every number in the width they have.
-template <class T>
-const std::byte* get_float_from_other(source& s, const std::byte* p, T& out) {
-  constexpr const char* expected = "a floating-point number";
-  if (p == s.end) return s.fail_type(p, expected);
-  const unsigned first = tag_at(p);
-  if (first == tag::float32 || first == tag::float64) {
-    const std::size_t size = first == tag::float32 ? 4 : 8;
-    if (s.left(p) <= size) return s.fail(p, fault_kind::truncated, expected, size, s.left(p) - 1);
-    if (first == tag::float32) {
-      out = static_cast<T>(std::bit_cast<float>(load<std::uint32_t>(p + 1)));
-    } else {
-      const double value = std::bit_cast<double>(load<std::uint64_t>(p + 1));
-      if (std::isfinite(value) && std::abs(value) > static_cast<double>(std::numeric_limits<T>::max())) {
-        return s.fail_type(p, "a floating-point number of 32 bits");
-      }
-      out = static_cast<T>(value);
-    }
-    return p + 1 + size;
-  }
-  if (first == tag::uint8 + 3) {
-    std::uint64_t value = 0;
-    p = get_integer(s, p, value);
-    if (p != nullptr) out = static_cast<T>(value);
-    return p;
-  }
-  if (first < tag::fixmap || first >= tag::negative || first - tag::uint8 < 8) {
-    std::int64_t value = 0;
-    p = get_integer(s, p, value);
-    if (p != nullptr) out = static_cast<T>(value);
-    return p;
-  }
-  return s.fail_type(p, expected);
-}
-
-// -- lengths -----------------------------------------------------------------
-
-// The bytes of a string or of binary data, where they lie.
-template <unsigned First>
-[[gnu::always_inline]] inline const std::byte* get_span(source& s, const std::byte* p,
-                                                        const std::byte*& data, std::size_t& n,
-                                                        const char* expected) {
-  if (p == s.end) [[unlikely]] return s.fail_type(p, expected);
-  const unsigned first = tag_at(p);
-  const std::byte* at = p + 1;
-  if (First == tag::str8 && (first & 0xe0u) == tag::fixstr) {
-    n = first & 0x1fu;
-  } else if (first - First < 3) [[likely]] {
-    const unsigned width = first - First;
-    const unsigned size = 1u << width;
-    if (s.left(at) < size) [[unlikely]] {
-      return s.fail(p, fault_kind::truncated, "the length", size, s.left(at));
-    }
-    n = static_cast<std::size_t>(load_width(at, s.left(at), width));
-    at += size;
-  } else {
-    return s.fail_type(p, expected);
-  }
-  if (s.left(at) < n) [[unlikely]] {
-    return s.fail(p, fault_kind::truncated, expected, n, s.left(at));
-  }
-  data = at;
-  return at + n;
-}
-
-inline const std::byte* get_binary_span(source& s, const std::byte* p, const std::byte*& data,
-                                        std::size_t& n) {
-  return get_span<tag::bin8>(s, p, data, n, "binary data");
-}
-
-[[gnu::always_inline]] inline const std::byte* get_text(source& s, const std::byte* p,
-                                                        std::string_view& out) {
-  const std::byte* data = nullptr;
-  std::size_t n = 0;
-  p = get_span<tag::str8>(s, p, data, n, "a string");
-  if (p != nullptr) out = {reinterpret_cast<const char*>(data), n};
-  return p;
-}
-
-// How many elements follow: `Bytes` is the least that each of them takes.
-template <unsigned Fix, unsigned First, unsigned Bytes>
-[[gnu::always_inline]] inline const std::byte* get_count(source& s, const std::byte* p,
-                                                         std::size_t& n, unsigned depth,
-                                                         const char* expected) {
-  if (p == s.end) [[unlikely]] return s.fail_type(p, expected);
-  const unsigned first = tag_at(p);
-  const std::byte* at = p + 1;
-  if ((first & 0xf0u) == Fix) [[likely]] {
-    n = first & 0xfu;
-  } else if (first - First < 2) {
-    const unsigned width = first - First + 1;
-    const unsigned size = 1u << width;
-    if (s.left(at) < size) [[unlikely]] {
-      return s.fail(p, fault_kind::truncated, "the length", size, s.left(at));
-    }
-    n = static_cast<std::size_t>(load_width(at, s.left(at), width));
-    at += size;
-  } else {
-    return s.fail_type(p, expected);
-  }
-  if (s.left(at) / Bytes < n) [[unlikely]] {
-    return s.fail(p, fault_kind::count, expected, n, s.left(at));
-  }
-  if (depth >= max_codec_depth) [[unlikely]] return s.fail(p, fault_kind::depth, "");
-  return at;
-}
-
-[[gnu::always_inline]] inline const std::byte* get_array(source& s, const std::byte* p,
-                                                         std::size_t& n, unsigned depth,
-                                                         const char* expected = "an array") {
-  return get_count<tag::fixarray, tag::array16, 1>(s, p, n, depth, expected);
-}
-[[gnu::always_inline]] inline const std::byte* get_map_count(source& s, const std::byte* p,
-                                                             std::size_t& n, unsigned depth) {
-  return get_count<tag::fixmap, tag::map16, 2>(s, p, n, depth, "a map");
-}
-
-inline bool is_map_tag(unsigned first) noexcept {
-  return (first & 0xf0u) == tag::fixmap || first - tag::map16 < 2;
-}
-
-// Passes over one value, whatever it is, without recursion.
-[[gnu::noinline]] inline const std::byte* skip(source& s, const std::byte* p, unsigned depth) {
-  std::array<std::uint64_t, max_codec_depth + 1> open{1};
-  unsigned level = 0;
-  for (;;) {
-    while (open[level] == 0) {
-      if (level == 0) return p;
-      --level;
-    }
-    --open[level];
-    if (p == s.end) return s.fail_type(p, "a value");
-    const unsigned first = tag_at(p);
-    const std::byte* const at = p++;
-    bool opens = false;
-    unsigned width = 0;             // bytes of the length
-    std::uint64_t payload = 0;      // bytes behind the length, or elements
-    if (first < tag::fixmap || first >= tag::negative) {
-    } else if (first < tag::fixarray) {
-      opens = true;
-      payload = 2 * (first & 0xfu);
-    } else if (first < tag::fixstr) {
-      opens = true;
-      payload = first & 0xfu;
-    } else if (first < tag::nil) {
-      payload = first & 0x1fu;
-    } else if (first == tag::reserved) {
-      return s.fail_type(at, "a value");
-    } else if (first <= tag::yes) {
-    } else if (first < tag::ext8) {
-      width = 1u << (first - tag::bin8);
-    } else if (first < tag::float32) {
-      width = 1u << (first - tag::ext8);
-    } else if (first < tag::uint8) {
-      payload = first == tag::float32 ? 4 : 8;
-    } else if (first < tag::fixext1) {
-      payload = 1u << (first & 3);
-    } else if (first < tag::str8) {
-      payload = 1 + (1u << (first - tag::fixext1));
-    } else if (first < tag::array16) {
-      width = 1u << (first - tag::str8);
-    } else {
-      opens = true;
-      width = first == tag::array16 || first == tag::map16 ? 2 : 4;
-    }
-    if (width != 0) {
-      if (s.left(p) < width) {
-        return s.fail(at, fault_kind::truncated, "the length", width, s.left(p));
-      }
-      for (unsigned i = 0; i < width; ++i) payload = payload << 8 | tag_at(p++);
-      if (first >= tag::map16) payload *= 2;
-      if (first - tag::ext8 < 3) payload += 1;
-    }
-    if (opens) {
-      if (payload > s.left(p)) {
-        return s.fail(at, fault_kind::count, "a container", payload, s.left(p));
-      }
-      if (depth + level >= max_codec_depth) return s.fail(at, fault_kind::depth, "");
-      open[++level] = payload;
-    } else {
-      if (payload > s.left(p)) {
-        return s.fail(at, fault_kind::truncated, "a value", payload, s.left(p));
-      }
-      p += payload;
-    }
-  }
-}
 
 // -- error codes -------------------------------------------------------------
 
@@ -340,7 +75,9 @@ inline void add_category(const std::error_category& category) {
   }
 }
 
-inline const std::byte* get_error_code(source& s, const std::byte* p, std::error_code& out,
+inline const std::byte* get_error_code(source& s,
+                                       const std::byte* p,
+                                       std::error_code& out,
                                        unsigned depth) {
   std::size_t n = 0;
   const std::byte* const at = p;
@@ -358,13 +95,17 @@ inline const std::byte* get_error_code(source& s, const std::byte* p, std::error
 
 // Out of line: the map form is the rare one, and shall not make the other larger.
 template <class T>
-[[gnu::noinline]] const std::byte* get_apart(source& s, const std::byte* p, T& out,
+[[gnu::noinline]] const std::byte* get_apart(source& s,
+                                             const std::byte* p,
+                                             T& out,
                                              unsigned depth) {
   return get(s, p, out, depth);
 }
 
 template <class T>
-[[gnu::noinline]] const std::byte* get_named(source& s, const std::byte* p, T& out,
+[[gnu::noinline]] const std::byte* get_named(source& s,
+                                             const std::byte* p,
+                                             T& out,
                                              unsigned depth) {
   std::size_t n = 0;
   if ((p = get_map_count(s, p, n, depth)) == nullptr) return nullptr;
@@ -373,8 +114,8 @@ template <class T>
     for (; n != 0; --n) {
       std::string_view key;
       const std::byte* const at = p;
-      const bool named = p != s.end && ((tag_at(p) & 0xe0u) == tag::fixstr ||
-                                        tag_at(p) - tag::str8 < 3);
+      const bool named =
+          p != s.end && ((tag_at(p) & 0xe0u) == tag::fixstr || tag_at(p) - tag::str8 < 3);
       p = named ? get_text(s, p, key) : skip(s, p, depth + 1);
       if (p == nullptr) return nullptr;
       std::size_t i = 0;
@@ -395,22 +136,53 @@ template <class T>
   });
 }
 
+// A visitor of fields; no lambda, so that it can be told to be inlined.
+struct field_getter {
+  template <class... Fields>
+  [[gnu::always_inline]] const std::byte* operator()(Fields&... fields) const {
+    const std::byte* at = p;
+    static_cast<void>((((at = get(s, at, fields, depth + 1)) != nullptr) && ...));
+    return at;
+  }
+  source& s;
+  const std::byte* p;
+  unsigned depth;
+};
+
+// An older writer knows fewer fields.
+template <class T>
+[[gnu::noinline]] const std::byte* get_first_fields(
+    source& s, const std::byte* p, T& out, std::size_t n, unsigned depth) {
+  visit_fields(out, [&](auto&... fields) {
+    static_cast<void>(((n-- != 0 && (p = get_apart(s, p, fields, depth + 1)) != nullptr) && ...));
+  });
+  return p;
+}
+
+// A newer writer knows more.
+[[gnu::noinline]] inline const std::byte* skip_values(source& s,
+                                                      const std::byte* p,
+                                                      std::size_t n,
+                                                      unsigned depth) {
+  while (n-- != 0 && p != nullptr) p = skip(s, p, depth);
+  return p;
+}
+
 template <class T>
 const std::byte* get_fields(source& s, const std::byte* p, T& out, unsigned depth) {
-  constexpr const char* expected = "an array or a map of fields";
+  constexpr std::size_t count = field_count<T>;
   if constexpr (named_reflectable<T>) {
-    if (p != s.end && is_map_tag(tag_at(p))) [[unlikely]] return get_named(s, p, out, depth);
+    if (p != s.end && is_map_tag(tag_at(p))) [[unlikely]]
+      return get_named(s, p, out, depth);
   }
   std::size_t n = 0;
-  if ((p = get_array(s, p, n, depth, expected)) == nullptr) return nullptr;
-  return visit_fields(out, [&](auto&... fields) -> const std::byte* {
-    const bool read = ((n == 0 || (--n, (p = get(s, p, fields, depth + 1)) != nullptr)) && ...);
-    if (!read) return nullptr;
-    for (; n != 0; --n) {
-      if ((p = skip(s, p, depth + 1)) == nullptr) return nullptr;
-    }
-    return p;
-  });
+  if ((p = get_array(s, p, n, depth, "an array or a map of fields")) == nullptr) return nullptr;
+  if (n < count) [[unlikely]]
+    return get_first_fields(s, p, out, n, depth);
+  p = visit_fields(out, field_getter{s, p, depth});
+  if (n > count && p != nullptr) [[unlikely]]
+    return skip_values(s, p, n - count, depth + 1);
+  return p;
 }
 
 template <class T>
@@ -425,7 +197,8 @@ const std::byte* get_tuple(source& s, const std::byte* p, T& out, unsigned depth
   }
   [&]<std::size_t... I>(std::index_sequence<I...>) {
     static_cast<void>(((p = get(s, p, std::get<I>(out), depth + 1)) && ...));
-  }(std::make_index_sequence<size>());
+  }
+  (std::make_index_sequence<size>());
   return p;
 }
 
@@ -445,7 +218,8 @@ const std::byte* get_variant(source& s, const std::byte* p, T& out, unsigned dep
   [&]<std::size_t... I>(std::index_sequence<I...>) {
     static_cast<void>(
         ((index == I && (p = get(s, p, out.template emplace<I>(), depth + 1), true)) || ...));
-  }(std::make_index_sequence<size>());
+  }
+  (std::make_index_sequence<size>());
   return p;
 }
 
@@ -471,29 +245,6 @@ const std::byte* get_optional(source& s, const std::byte* p, T& out, unsigned de
   return get(s, p, *out, depth);
 }
 
-inline const std::byte* get_extension(source& s, const std::byte* p, std::int8_t& type,
-                                      const std::byte*& data, std::size_t& n) {
-  constexpr const char* expected = "an extension";
-  if (p == s.end) return s.fail_type(p, expected);
-  const unsigned first = tag_at(p);
-  const std::byte* const at = p++;
-  if (first - tag::fixext1 < 5) {
-    n = std::size_t{1} << (first - tag::fixext1);
-  } else if (first - tag::ext8 < 3) {
-    const unsigned width = first - tag::ext8;
-    const unsigned size = 1u << width;
-    if (s.left(p) < size) return s.fail(at, fault_kind::truncated, "the length", size, s.left(p));
-    n = static_cast<std::size_t>(load_width(p, s.left(p), width));
-    p += size;
-  } else {
-    return s.fail_type(at, expected);
-  }
-  if (s.left(p) <= n) return s.fail(at, fault_kind::truncated, expected, n + 1, s.left(p));
-  type = static_cast<std::int8_t>(tag_at(p));
-  data = p + 1;
-  return data + n;
-}
-
 // -- containers --------------------------------------------------------------
 
 // Room for what is claimed, but never for much more than has arrived.
@@ -511,9 +262,9 @@ const std::byte* get_sequence(source& s, const std::byte* p, C& out, unsigned de
   if ((p = get_array(s, p, n, depth)) == nullptr) return nullptr;
   if (!s.charge(n, sizeof(element))) return s.fail_memory(at);
   if constexpr (std::is_arithmetic_v<element> && requires {
-                         out.resize(n);
-                         requires std::is_same_v<decltype(out.data()), element*>;
-                       }) {
+                  out.resize(n);
+                  requires std::is_same_v<decltype(out.data()), element*>;
+                }) {
     out.resize(n);
     for (element* to = out.data(); n != 0; --n, ++to) {
       if ((p = get(s, p, *to, depth + 1)) == nullptr) return nullptr;
@@ -523,9 +274,7 @@ const std::byte* get_sequence(source& s, const std::byte* p, C& out, unsigned de
     out.clear();
     reserve_for(out, n);
     for (; n != 0; --n) {
-      if constexpr (requires {
-                      requires std::is_same_v<decltype(out.emplace_back()), element&>;
-                    }) {
+      if constexpr (requires { requires std::is_same_v<decltype(out.emplace_back()), element&>; }) {
         p = get(s, p, out.emplace_back(), depth + 1);
       } else {
         element value{};
@@ -611,13 +360,17 @@ const std::byte* get_binary(source& s, const std::byte* p, C& out) {
 }
 
 template <class T>
-const std::byte* get(source& s, const std::byte* p, T& out, unsigned depth) {
+[[gnu::always_inline]] inline const std::byte* get(source& s,
+                                                   const std::byte* p,
+                                                   T& out,
+                                                   unsigned depth) {
   constexpr kind k = kind_of<T>;
   if constexpr (k == kind::nil) {
     if (p == s.end || tag_at(p) != tag::nil) return s.fail_type(p, "nil");
     return p + 1;
   } else if constexpr (k == kind::boolean) {
-    if (p == s.end || tag_at(p) - tag::no > 1) [[unlikely]] return s.fail_type(p, "a boolean");
+    if (p == s.end || tag_at(p) - tag::no > 1) [[unlikely]]
+      return s.fail_type(p, "a boolean");
     out = tag_at(p) == tag::yes;
     return p + 1;
   } else if constexpr (k == kind::integer) {
@@ -632,7 +385,8 @@ const std::byte* get(source& s, const std::byte* p, T& out, unsigned depth) {
   } else if constexpr (k == kind::text) {
     std::string_view text;
     p = get_text(s, p, text);
-    if (p != nullptr) [[likely]] out.assign(text.data(), text.size());
+    if (p != nullptr) [[likely]]
+      out.assign(text.data(), text.size());
     return p;
   } else if constexpr (k == kind::binary) {
     return get_binary(s, p, out);
@@ -668,6 +422,21 @@ const std::byte* get(source& s, const std::byte* p, T& out, unsigned depth) {
     static_assert(k == kind::fields);
     return get_fields(s, p, out, depth);
   }
+}
+
+// One value and nothing behind it.
+template <class T>
+[[gnu::always_inline]] inline bool decode_whole(source& s, T& out, std::size_t limit) {
+  const std::byte* p = s.start(limit);
+  if (p == nullptr || (p = get(s, p, out, 0)) == nullptr) [[unlikely]]
+    return false;
+  if (p != s.end) [[unlikely]]
+    p = s.fail(p, fault_kind::trailing, "", 0, s.left(p));
+  return p != nullptr;
+}
+
+[[noreturn, gnu::noinline, gnu::cold]] inline void throw_fault(const fault& f) {
+  throw error(f.code, explain(f));
 }
 
 }  // namespace pulsar::detail

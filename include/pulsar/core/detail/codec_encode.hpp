@@ -4,7 +4,7 @@
 // Values to MessagePack.
 
 #include <pulsar/core/detail/codec_format.hpp>
-#include <pulsar/core/detail/codec_types.hpp>
+#include <pulsar/core/detail/codec_kinds.hpp>
 #include <pulsar/core/error.hpp>
 #include <pulsar/core/reflect.hpp>
 
@@ -26,14 +26,16 @@ enum class form { positional, named };
 
 // The room that is there before a value is put; names are not counted in it.
 template <form F, class T>
-inline constexpr std::size_t room_for =
-    F == form::positional ? room_before<std::remove_cv_t<T>>()
-                          : (is_scalar<T> ? most_bytes<std::remove_cv_t<T>>() : 0);
+inline constexpr std::size_t room_for = F == form::positional
+                                            ? room_before<std::remove_cv_t<T>>()
+                                            : (is_scalar<T> ? most_bytes<std::remove_cv_t<T>>()
+                                                            : 0);
 
 // Every `put` is entered with room for `room_for<F, T> + room` bytes at p, and leaves room for
 // `room` behind what it wrote: so one question serves all the fixed fields of a struct.
 template <form F, class T>
-std::byte* put(sink& s, std::byte* p, const T& value, std::size_t room, unsigned depth);
+[[gnu::always_inline]] inline std::byte* put(
+    sink& s, std::byte* p, const T& value, std::size_t room, unsigned depth);
 
 // Through pulsar_encode; defined beside `encoder`.
 template <form F, class T>
@@ -43,40 +45,68 @@ std::byte* put_custom(sink& s, std::byte* p, const T& value, std::size_t room, u
   if (depth >= max_codec_depth) throw_too_deep();
 }
 
+// Most strings are short: two loads that overlap cost less than a call.
 [[gnu::always_inline]] inline std::byte* put_bytes(std::byte* p, const void* from, std::size_t n) {
-  if (n != 0) std::memcpy(p, from, n);
+  const auto* const first = static_cast<const std::byte*>(from);
+  const auto copy_ends = [&]<class Block>(Block head) {
+    Block tail;
+    std::memcpy(&head, first, sizeof head);
+    std::memcpy(&tail, first + n - sizeof tail, sizeof tail);
+    std::memcpy(p, &head, sizeof head);
+    std::memcpy(p + n - sizeof tail, &tail, sizeof tail);
+  };
+  if (n > 16) {
+    std::memcpy(p, first, n);
+  } else if (n >= 8) {
+    copy_ends(std::uint64_t{});
+  } else if (n >= 4) {
+    copy_ends(std::uint32_t{});
+  } else if (n != 0) {
+    p[0] = first[0];
+    p[n / 2] = first[n / 2];
+    p[n - 1] = first[n - 1];
+  }
   return p + n;
 }
 
-[[gnu::always_inline]] inline std::byte* put_text(sink& s, std::byte* p, std::string_view text,
-                                                  std::size_t room) {
+inline std::byte* put_text(sink& s, std::byte* p, std::string_view text, std::size_t room) {
   p = s.ensure(p, 5 + text.size() + room);
   return put_bytes(put_text_header(p, text.size()), text.data(), text.size());
 }
 
-[[gnu::always_inline]] inline std::byte* put_binary(sink& s, std::byte* p, const void* from,
-                                                    std::size_t n, std::size_t room) {
+inline std::byte* put_binary(
+    sink& s, std::byte* p, const void* from, std::size_t n, std::size_t room) {
   p = s.ensure(p, 5 + n + room);
   return put_bytes(put_binary_header(p, n), from, n);
 }
 
 // Values that stand side by side: the room of all but the one at hand is handed on.
 template <form F, class... Ts>
-[[gnu::always_inline]] inline std::byte* put_each(sink& s, std::byte* p, std::size_t room,
-                                                  unsigned depth, const Ts&... values) {
+[[gnu::always_inline]] inline std::byte* put_each(
+    sink& s, std::byte* p, std::size_t room, unsigned depth, const Ts&... values) {
   [[maybe_unused]] std::size_t rest = (std::size_t{0} + ... + room_for<F, Ts>);
   ((rest -= room_for<F, Ts>, p = put<F>(s, p, values, room + rest, depth)), ...);
   return p;
 }
 
+// A visitor of fields; no lambda, so that it can be told to be inlined.
+struct field_putter {
+  template <class... Fields>
+  [[gnu::always_inline]] std::byte* operator()(const Fields&... fields) const {
+    return put_each<form::positional>(s, put_array_header(p, sizeof...(fields)), room, depth + 1,
+                                      fields...);
+  }
+  sink& s;
+  std::byte* p;
+  std::size_t room;
+  unsigned depth;
+};
+
 template <form F, class T>
 std::byte* put_fields(sink& s, std::byte* p, const T& value, std::size_t room, unsigned depth) {
   enter_level(depth);
   if constexpr (F == form::positional) {
-    return visit_fields(value, [&](const auto&... fields) {
-      p = put_array_header(p, sizeof...(fields));
-      return put_each<F>(s, p, room, depth + 1, fields...);
-    });
+    return visit_fields(value, field_putter{s, p, room, depth});
   } else {
     return visit_named_fields(value, [&](const auto&... fields) {
       p = s.ensure(p, 5 + room);
@@ -107,38 +137,59 @@ std::byte* put_tuple(sink& s, std::byte* p, const T& value, std::size_t room, un
     } else {
       return put_each<F>(s, p, room, depth + 1, std::get<I>(value)...);
     }
-  }(std::make_index_sequence<size>());
+  }
+  (std::make_index_sequence<size>());
 }
 
-// Elements of known size go in blocks: one question a block.
+// Elements of known size go in blocks: one question a block. Few of them are one block.
+template <form F, class C>
+inline constexpr std::size_t most_for_element =
+    F == form::positional || is_scalar<typename C::value_type>
+        ? most_bytes<std::remove_cv_t<typename C::value_type>>()
+        : 0;
+
+template <form F, class C>
+[[gnu::noinline]] std::byte* put_blocks(
+    sink& s, std::byte* p, const C& values, std::size_t room, unsigned depth) {
+  using element = std::remove_cv_t<typename C::value_type>;
+  constexpr std::size_t most = most_for_element<F, C>;
+  constexpr std::size_t block = 4096 / most + 1;
+  p = put_array_header(s.ensure(p, 5 + room), values.size());
+  auto next = values.begin();
+  for (std::size_t left = values.size(); left != 0;) {
+    const std::size_t n = std::min(left, block);
+    p = s.ensure(p, n * most + room);
+    for (std::size_t i = 0; i != n; ++i, ++next) p = put<F, element>(s, p, *next, 0, depth);
+    left -= n;
+  }
+  return p;
+}
+
+template <form F, class C>
+[[gnu::always_inline]] inline std::byte* put_few(
+    sink& s, std::byte* p, const C& values, std::size_t room, unsigned depth) {
+  using element = std::remove_cv_t<typename C::value_type>;
+  const std::size_t n = values.size();
+  if (n > 64) [[unlikely]]
+    return put_blocks<F>(s, p, values, room, depth);
+  p = s.ensure(p, 3 + n * most_for_element<F, C> + room);
+  p = put_array_header(p, n);
+  for (const auto& value : values) p = put<F, element>(s, p, value, 0, depth);
+  return p;
+}
+
 template <form F, class C>
 std::byte* put_elements(sink& s, std::byte* p, const C& values, std::size_t room, unsigned depth) {
   enter_level(depth);
   using element = std::remove_cv_t<typename C::value_type>;
-  constexpr std::size_t most =
-      F == form::positional || is_scalar<element> ? most_bytes<element>() : 0;
-  const std::size_t n = values.size();
-  if constexpr (most != 0) {
-    constexpr std::size_t block = 4096 / most + 1;
-    p = s.ensure(p, 5 + std::min(n, block) * most + room);
-    p = put_array_header(p, n);
-    auto next = values.begin();
-    for (std::size_t left = n; left > block; left -= block) {
-      for (std::size_t i = 0; i != block; ++i, ++next) {
-        p = put<F, element>(s, p, *next, 0, depth + 1);
-      }
-      p = s.ensure(p, std::min(left - block, block) * most + room);
-    }
-    for (const auto last = values.end(); next != last; ++next) {
-      p = put<F, element>(s, p, *next, 0, depth + 1);
-    }
-    return p;
+  if constexpr (most_for_element<F, C> != 0) {
+    return put_few<F>(s, p, values, room, depth + 1);
   } else {
     p = s.ensure(p, 5 + room);
-    p = put_array_header(p, n);
-    for (const element& value : values) {
+    p = put_array_header(p, values.size());
+    for (const auto& value : values) {
       p = s.ensure(p, room_for<F, element> + room);
-      p = put<F>(s, p, value, room, depth + 1);
+      p = put<F, element>(s, p, value, room, depth + 1);
     }
     return p;
   }
@@ -191,8 +242,8 @@ std::byte* put_optional(sink& s, std::byte* p, const T& value, std::size_t room,
   return put<F>(s, p, *value, room, depth + wrapper);
 }
 
-inline std::byte* put_error_code(sink& s, std::byte* p, const std::error_code& code,
-                                 std::size_t room, unsigned depth) {
+inline std::byte* put_error_code(
+    sink& s, std::byte* p, const std::error_code& code, std::size_t room, unsigned depth) {
   enter_level(depth);
   const std::string_view name = code.category().name();
   p = s.ensure(p, 1 + room);
@@ -202,7 +253,8 @@ inline std::byte* put_error_code(sink& s, std::byte* p, const std::error_code& c
 }
 
 template <form F, class T>
-std::byte* put(sink& s, std::byte* p, const T& value, std::size_t room, unsigned depth) {
+[[gnu::always_inline]] inline std::byte* put(
+    sink& s, std::byte* p, const T& value, std::size_t room, unsigned depth) {
   constexpr kind k = kind_of<T>;
   if constexpr (k == kind::nil) {
     return put_byte(p, tag::nil);
@@ -225,7 +277,12 @@ std::byte* put(sink& s, std::byte* p, const T& value, std::size_t room, unsigned
   } else if constexpr (k == kind::variant) {
     return put_variant<F>(s, p, value, room, depth);
   } else if constexpr (k == kind::fixed_array || k == kind::sequence || k == kind::set) {
-    return put_elements<F>(s, p, value, room, depth);
+    if constexpr (is_scalar<std::remove_cv_t<typename T::value_type>>) {
+      enter_level(depth);
+      return put_few<F>(s, p, value, room, depth + 1);
+    } else {
+      return put_elements<F>(s, p, value, room, depth);
+    }
   } else if constexpr (k == kind::map) {
     return put_map<F>(s, p, value, room, depth);
   } else if constexpr (k == kind::duration) {
@@ -242,8 +299,12 @@ std::byte* put(sink& s, std::byte* p, const T& value, std::size_t room, unsigned
   }
 }
 
-inline std::byte* put_extension(sink& s, std::byte* p, std::int8_t type, const std::byte* data,
-                                std::size_t n, std::size_t room) {
+inline std::byte* put_extension(sink& s,
+                                std::byte* p,
+                                std::int8_t type,
+                                const std::byte* data,
+                                std::size_t n,
+                                std::size_t room) {
   p = s.ensure(p, 6 + n + room);
   if (std::has_single_bit(n) && n <= 16) {
     p = put_byte(p, tag::fixext1 + static_cast<unsigned>(std::countr_zero(n)));

@@ -86,25 +86,42 @@ T take(state& s) {
   if constexpr (!std::is_void_v<T>) return std::move(*static_cast<T*>(s.value));
 }
 
-inline void add_callback(state& s, callback_base* node) {
+/// Runs `node` from the loop when the state is done, which may be now.
+inline void add_callback(state& s, task_node* node) noexcept {
   if (s.done()) {
     loop_access::push_ready(*s.loop, node);
     return;
   }
-  if (s.callbacks == nullptr) s.callbacks = new task_queue;
-  s.callbacks->push(node);
+  node->next = s.callbacks;
+  s.callbacks = node;
+}
+
+inline task_node* take_callbacks(state& s) noexcept {
+  task_node* oldest = nullptr;
+  task_node* newest = std::exchange(s.callbacks, nullptr);
+  while (newest != nullptr) {
+    task_node* next = std::exchange(newest->next, oldest);
+    oldest = std::exchange(newest, next);
+  }
+  return oldest;
 }
 
 inline void free_callbacks(state& s) noexcept {
   if (s.callbacks == nullptr) return;
-  while (task_node* node = s.callbacks->pop()) node->call(node, true);
-  delete std::exchange(s.callbacks, nullptr);
+  for (task_node* node = take_callbacks(s); node != nullptr;) {
+    task_node* next = node->next;
+    node->call(node, true);
+    node = next;
+  }
 }
 
 inline void schedule_callbacks(state& s) noexcept {
   if (s.callbacks == nullptr) return;
-  while (task_node* node = s.callbacks->pop()) loop_access::push_ready(*s.loop, node);
-  delete std::exchange(s.callbacks, nullptr);
+  for (task_node* node = take_callbacks(s); node != nullptr;) {
+    task_node* next = node->next;
+    loop_access::push_ready(*s.loop, node);
+    node = next;
+  }
 }
 
 /// Wakes whoever waits for a state that is done, from the loop.

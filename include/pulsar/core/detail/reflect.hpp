@@ -3,6 +3,8 @@
 
 // The machinery of reflect.hpp: what an aggregate holds, asked of the compiler.
 
+#include <pulsar/core/detail/reflect_bindings.hpp>
+
 #include <array>
 #include <concepts>
 #include <cstddef>
@@ -19,29 +21,24 @@ class named_field;
 
 namespace detail {
 
-inline constexpr std::size_t max_fields = 32;
-
 template <class... Ts>
 struct type_list {
   static constexpr std::size_t size = sizeof...(Ts);
 };
 
-// Stands for any field of T in braces; never called, a body keeps the compilers from asking for one.
+// Stands for any field of T in braces; never called, a body keeps the compilers from asking for
+// one.
 template <class T>
 struct any_field {
   template <class U>
-    requires(!std::same_as<U, T>)
-  operator U() const noexcept {
-    std::abort();
-  }
+  requires(!std::same_as<U, T>) operator U() const noexcept { std::abort(); }
 };
 
 // Stands for a base of T only; the bases come first in the braces of an aggregate.
 template <class T>
 struct any_base {
   template <class U>
-    requires(std::is_base_of_v<U, T> && !std::same_as<U, T>)
-  operator U() const noexcept {
+  requires(std::is_base_of_v<U, T> && !std::same_as<U, T>) operator U() const noexcept {
     std::abort();
   }
 };
@@ -51,10 +48,8 @@ struct any_base {
 template <class T>
 struct exactly {
   template <class U>
-    requires std::same_as<std::remove_const_t<U>, std::remove_const_t<T>>
-  operator U&() const noexcept {
-    std::abort();
-  }
+  requires std::same_as<std::remove_const_t<U>, std::remove_const_t<T>>
+  operator U&() const noexcept { std::abort(); }
 };
 
 // How many braced initialisers T takes. Searched upward: once T{} itself is valid, nothing that
@@ -121,138 +116,7 @@ consteval aggregate_flaw find_array() {
   }
 }
 
-// The bindings below name each field once; an array of one element is seen only there.
-template <std::size_t Count, class T, class Visitor>
-constexpr decltype(auto) visit_bindings(T& value, Visitor&& visit) {
-  if constexpr (Count == 0) {
-    return visit();
-  } else if constexpr (Count == 1) {
-    auto& [f0] = value;
-    return visit(f0);
-  } else if constexpr (Count == 2) {
-    auto& [f0, f1] = value;
-    return visit(f0, f1);
-  } else if constexpr (Count == 3) {
-    auto& [f0, f1, f2] = value;
-    return visit(f0, f1, f2);
-  } else if constexpr (Count == 4) {
-    auto& [f0, f1, f2, f3] = value;
-    return visit(f0, f1, f2, f3);
-  } else if constexpr (Count == 5) {
-    auto& [f0, f1, f2, f3, f4] = value;
-    return visit(f0, f1, f2, f3, f4);
-  } else if constexpr (Count == 6) {
-    auto& [f0, f1, f2, f3, f4, f5] = value;
-    return visit(f0, f1, f2, f3, f4, f5);
-  } else if constexpr (Count == 7) {
-    auto& [f0, f1, f2, f3, f4, f5, f6] = value;
-    return visit(f0, f1, f2, f3, f4, f5, f6);
-  } else if constexpr (Count == 8) {
-    auto& [f0, f1, f2, f3, f4, f5, f6, f7] = value;
-    return visit(f0, f1, f2, f3, f4, f5, f6, f7);
-  } else if constexpr (Count == 9) {
-    auto& [f0, f1, f2, f3, f4, f5, f6, f7, f8] = value;
-    return visit(f0, f1, f2, f3, f4, f5, f6, f7, f8);
-  } else if constexpr (Count == 10) {
-    auto& [f0, f1, f2, f3, f4, f5, f6, f7, f8, f9] = value;
-    return visit(f0, f1, f2, f3, f4, f5, f6, f7, f8, f9);
-  } else if constexpr (Count == 11) {
-    auto& [f0, f1, f2, f3, f4, f5, f6, f7, f8, f9, f10] = value;
-    return visit(f0, f1, f2, f3, f4, f5, f6, f7, f8, f9, f10);
-  } else if constexpr (Count == 12) {
-    auto& [f0, f1, f2, f3, f4, f5, f6, f7, f8, f9, f10, f11] = value;
-    return visit(f0, f1, f2, f3, f4, f5, f6, f7, f8, f9, f10, f11);
-  } else if constexpr (Count == 13) {
-    auto& [f0, f1, f2, f3, f4, f5, f6, f7, f8, f9, f10, f11, f12] = value;
-    return visit(f0, f1, f2, f3, f4, f5, f6, f7, f8, f9, f10, f11, f12);
-  } else if constexpr (Count == 14) {
-    auto& [f0, f1, f2, f3, f4, f5, f6, f7, f8, f9, f10, f11, f12, f13] = value;
-    return visit(f0, f1, f2, f3, f4, f5, f6, f7, f8, f9, f10, f11, f12, f13);
-  } else if constexpr (Count == 15) {
-    auto& [f0, f1, f2, f3, f4, f5, f6, f7, f8, f9, f10, f11, f12, f13, f14] = value;
-    return visit(f0, f1, f2, f3, f4, f5, f6, f7, f8, f9, f10, f11, f12, f13, f14);
-  } else if constexpr (Count == 16) {
-    auto& [f0, f1, f2, f3, f4, f5, f6, f7, f8, f9, f10, f11, f12, f13, f14, f15] = value;
-    return visit(f0, f1, f2, f3, f4, f5, f6, f7, f8, f9, f10, f11, f12, f13, f14, f15);
-  } else if constexpr (Count == 17) {
-    auto& [f0, f1, f2, f3, f4, f5, f6, f7, f8, f9, f10, f11, f12, f13, f14, f15, f16] = value;
-    return visit(f0, f1, f2, f3, f4, f5, f6, f7, f8, f9, f10, f11, f12, f13, f14, f15, f16);
-  } else if constexpr (Count == 18) {
-    auto& [f0, f1, f2, f3, f4, f5, f6, f7, f8, f9, f10, f11, f12, f13, f14, f15, f16, f17] = value;
-    return visit(f0, f1, f2, f3, f4, f5, f6, f7, f8, f9, f10, f11, f12, f13, f14, f15, f16, f17);
-  } else if constexpr (Count == 19) {
-    auto& [f0, f1, f2, f3, f4, f5, f6, f7, f8, f9, f10, f11, f12, f13, f14, f15, f16, f17,
-           f18] = value;
-    return visit(f0, f1, f2, f3, f4, f5, f6, f7, f8, f9, f10, f11, f12, f13, f14, f15, f16, f17,
-                 f18);
-  } else if constexpr (Count == 20) {
-    auto& [f0, f1, f2, f3, f4, f5, f6, f7, f8, f9, f10, f11, f12, f13, f14, f15, f16, f17, f18,
-           f19] = value;
-    return visit(f0, f1, f2, f3, f4, f5, f6, f7, f8, f9, f10, f11, f12, f13, f14, f15, f16, f17,
-                 f18, f19);
-  } else if constexpr (Count == 21) {
-    auto& [f0, f1, f2, f3, f4, f5, f6, f7, f8, f9, f10, f11, f12, f13, f14, f15, f16, f17, f18, f19,
-           f20] = value;
-    return visit(f0, f1, f2, f3, f4, f5, f6, f7, f8, f9, f10, f11, f12, f13, f14, f15, f16, f17,
-                 f18, f19, f20);
-  } else if constexpr (Count == 22) {
-    auto& [f0, f1, f2, f3, f4, f5, f6, f7, f8, f9, f10, f11, f12, f13, f14, f15, f16, f17, f18, f19,
-           f20, f21] = value;
-    return visit(f0, f1, f2, f3, f4, f5, f6, f7, f8, f9, f10, f11, f12, f13, f14, f15, f16, f17,
-                 f18, f19, f20, f21);
-  } else if constexpr (Count == 23) {
-    auto& [f0, f1, f2, f3, f4, f5, f6, f7, f8, f9, f10, f11, f12, f13, f14, f15, f16, f17, f18, f19,
-           f20, f21, f22] = value;
-    return visit(f0, f1, f2, f3, f4, f5, f6, f7, f8, f9, f10, f11, f12, f13, f14, f15, f16, f17,
-                 f18, f19, f20, f21, f22);
-  } else if constexpr (Count == 24) {
-    auto& [f0, f1, f2, f3, f4, f5, f6, f7, f8, f9, f10, f11, f12, f13, f14, f15, f16, f17, f18, f19,
-           f20, f21, f22, f23] = value;
-    return visit(f0, f1, f2, f3, f4, f5, f6, f7, f8, f9, f10, f11, f12, f13, f14, f15, f16, f17,
-                 f18, f19, f20, f21, f22, f23);
-  } else if constexpr (Count == 25) {
-    auto& [f0, f1, f2, f3, f4, f5, f6, f7, f8, f9, f10, f11, f12, f13, f14, f15, f16, f17, f18, f19,
-           f20, f21, f22, f23, f24] = value;
-    return visit(f0, f1, f2, f3, f4, f5, f6, f7, f8, f9, f10, f11, f12, f13, f14, f15, f16, f17,
-                 f18, f19, f20, f21, f22, f23, f24);
-  } else if constexpr (Count == 26) {
-    auto& [f0, f1, f2, f3, f4, f5, f6, f7, f8, f9, f10, f11, f12, f13, f14, f15, f16, f17, f18, f19,
-           f20, f21, f22, f23, f24, f25] = value;
-    return visit(f0, f1, f2, f3, f4, f5, f6, f7, f8, f9, f10, f11, f12, f13, f14, f15, f16, f17,
-                 f18, f19, f20, f21, f22, f23, f24, f25);
-  } else if constexpr (Count == 27) {
-    auto& [f0, f1, f2, f3, f4, f5, f6, f7, f8, f9, f10, f11, f12, f13, f14, f15, f16, f17, f18, f19,
-           f20, f21, f22, f23, f24, f25, f26] = value;
-    return visit(f0, f1, f2, f3, f4, f5, f6, f7, f8, f9, f10, f11, f12, f13, f14, f15, f16, f17,
-                 f18, f19, f20, f21, f22, f23, f24, f25, f26);
-  } else if constexpr (Count == 28) {
-    auto& [f0, f1, f2, f3, f4, f5, f6, f7, f8, f9, f10, f11, f12, f13, f14, f15, f16, f17, f18, f19,
-           f20, f21, f22, f23, f24, f25, f26, f27] = value;
-    return visit(f0, f1, f2, f3, f4, f5, f6, f7, f8, f9, f10, f11, f12, f13, f14, f15, f16, f17,
-                 f18, f19, f20, f21, f22, f23, f24, f25, f26, f27);
-  } else if constexpr (Count == 29) {
-    auto& [f0, f1, f2, f3, f4, f5, f6, f7, f8, f9, f10, f11, f12, f13, f14, f15, f16, f17, f18, f19,
-           f20, f21, f22, f23, f24, f25, f26, f27, f28] = value;
-    return visit(f0, f1, f2, f3, f4, f5, f6, f7, f8, f9, f10, f11, f12, f13, f14, f15, f16, f17,
-                 f18, f19, f20, f21, f22, f23, f24, f25, f26, f27, f28);
-  } else if constexpr (Count == 30) {
-    auto& [f0, f1, f2, f3, f4, f5, f6, f7, f8, f9, f10, f11, f12, f13, f14, f15, f16, f17, f18, f19,
-           f20, f21, f22, f23, f24, f25, f26, f27, f28, f29] = value;
-    return visit(f0, f1, f2, f3, f4, f5, f6, f7, f8, f9, f10, f11, f12, f13, f14, f15, f16, f17,
-                 f18, f19, f20, f21, f22, f23, f24, f25, f26, f27, f28, f29);
-  } else if constexpr (Count == 31) {
-    auto& [f0, f1, f2, f3, f4, f5, f6, f7, f8, f9, f10, f11, f12, f13, f14, f15, f16, f17, f18, f19,
-           f20, f21, f22, f23, f24, f25, f26, f27, f28, f29, f30] = value;
-    return visit(f0, f1, f2, f3, f4, f5, f6, f7, f8, f9, f10, f11, f12, f13, f14, f15, f16, f17,
-                 f18, f19, f20, f21, f22, f23, f24, f25, f26, f27, f28, f29, f30);
-  } else if constexpr (Count == 32) {
-    auto& [f0, f1, f2, f3, f4, f5, f6, f7, f8, f9, f10, f11, f12, f13, f14, f15, f16, f17, f18, f19,
-           f20, f21, f22, f23, f24, f25, f26, f27, f28, f29, f30, f31] = value;
-    return visit(f0, f1, f2, f3, f4, f5, f6, f7, f8, f9, f10, f11, f12, f13, f14, f15, f16, f17,
-                 f18, f19, f20, f21, f22, f23, f24, f25, f26, f27, f28, f29, f30, f31);
-  }
-}
-
+// The bindings name each field once; an array of one element is seen only there.
 struct field_lister {
   template <class... Fields>
   constexpr type_list<Fields...> operator()(Fields&...) const {
@@ -301,10 +165,9 @@ inline constexpr aggregate_flaw flaw_of = find_flaw<T>();
 
 // Whether T has a hook `pulsar_fields(T&)`.
 template <class T>
-concept has_fields_hook =
-    (std::is_class_v<T> || std::is_union_v<T>) && requires(exactly<T> probe) {
-      pulsar_fields(probe);
-    };
+concept has_fields_hook = (std::is_class_v<T> || std::is_union_v<T>)&&requires(exactly<T> probe) {
+  pulsar_fields(probe);
+};
 
 template <class T>
 concept plain_aggregate = (flaw_of<T> == aggregate_flaw::none);
@@ -400,8 +263,9 @@ consteval auto spell_field() {
     while (in_identifier(text[at - 1])) --at;
     return at;
   }();
-  static_assert(begin < end, "pulsar cannot read the names of the fields from this compiler: give "
-                             "them with pulsar::named_field in pulsar_fields(T&)");
+  static_assert(begin < end,
+                "pulsar cannot read the names of the fields from this compiler: give "
+                "them with pulsar::named_field in pulsar_fields(T&)");
   std::array<char, end - begin> name{};
   for (std::size_t i = 0; i < name.size(); ++i) name[i] = text[begin + i];
   return name;
@@ -414,13 +278,12 @@ template <class T, std::size_t... I>
 consteval auto list_names(std::index_sequence<I...>) {
   // Local to this function, so that no address of what does not exist reaches the linker.
   [[maybe_unused]] constexpr auto pointers = point_to_fields<T>();
-  return std::array<std::string_view, sizeof...(I)>{std::string_view(
-      field_spelling<pointers[I]>.data(), field_spelling<pointers[I]>.size())...};
+  return std::array<std::string_view, sizeof...(I)>{
+      std::string_view(field_spelling<pointers[I]>.data(), field_spelling<pointers[I]>.size())...};
 }
 
 template <class T>
-inline constexpr auto names_of =
-    list_names<T>(std::make_index_sequence<count_initialisers<T>()>());
+inline constexpr auto names_of = list_names<T>(std::make_index_sequence<count_initialisers<T>()>());
 
 // -- hooks -------------------------------------------------------------------
 
@@ -454,8 +317,7 @@ struct hooked_fields {
 template <class... Elements>
 struct hooked_fields<std::tuple<Elements...>> {
   static constexpr bool named = (hooked_field<Elements>::named && ...);
-  static constexpr bool valid =
-      named || (std::is_lvalue_reference_v<Elements> && ...);
+  static constexpr bool valid = named || (std::is_lvalue_reference_v<Elements> && ...);
   using types = type_list<typename hooked_field<Elements>::type...>;
 };
 

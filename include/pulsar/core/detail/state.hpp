@@ -62,7 +62,7 @@ struct state : cancellable {
   release_function release;
   void* value = nullptr;  // the value, once there is one
   future_awaiter* awaiter = nullptr;
-  task_queue* callbacks = nullptr;
+  task_node* callbacks = nullptr;  // the newest first
   std::exception_ptr failure;
 };
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #pragma once
 
-// How a C++ type travels: its kind, whether it can travel at all, and how much room it takes.
+// How a C++ type travels: its kind, and how much room it takes.
 
 #include <pulsar/core/reflect.hpp>
 
@@ -28,13 +28,11 @@ class decoder;
 
 namespace detail {
 
-inline constexpr unsigned max_codec_depth = 64;
-
 enum class kind {
   unsupported,
   pointer,
   c_array,
-  too_wide,     // integers and floating-point numbers of more than 64 bits
+  too_wide,  // integers and floating-point numbers of more than 64 bits
   nil,
   boolean,
   integer,
@@ -43,8 +41,8 @@ enum class kind {
   text,
   binary,
   optional,
-  owner,        // unique_ptr
-  tuple,        // pair and tuple
+  owner,  // unique_ptr
+  tuple,  // pair and tuple
   variant,
   fixed_array,
   sequence,
@@ -53,8 +51,8 @@ enum class kind {
   duration,
   time_point,
   error_code,
-  custom,       // pulsar_encode, pulsar_decode
-  fields,       // aggregates and pulsar_fields
+  custom,  // pulsar_encode, pulsar_decode
+  fields,  // aggregates and pulsar_fields
 };
 
 template <class T>
@@ -81,8 +79,7 @@ struct known<std::vector<T, Allocator>> {
 };
 template <class T, std::size_t N>
 struct known<std::span<T, N>> {
-  static constexpr kind value =
-      byte_like<std::remove_cv_t<T>> ? kind::binary : kind::sequence;
+  static constexpr kind value = byte_like<std::remove_cv_t<T>> ? kind::binary : kind::sequence;
 };
 template <class T, std::size_t N>
 struct known<std::array<T, N>> {
@@ -119,8 +116,8 @@ struct known<std::chrono::duration<Rep, Period>> {
 };
 template <class Clock, class Duration>
 struct known<std::chrono::time_point<Clock, Duration>> {
-  static constexpr kind value = known<Duration>::value == kind::duration ? kind::time_point
-                                                                         : kind::unsupported;
+  static constexpr kind value =
+      known<Duration>::value == kind::duration ? kind::time_point : kind::unsupported;
 };
 template <>
 struct known<std::error_code> {
@@ -170,15 +167,15 @@ concept sequence_container = container<C> && requires(C& c) {
 };
 
 template <class T>
-concept has_encode_hook = (std::is_class_v<T> || std::is_enum_v<T>) &&
-                          requires(encoder& out, exactly<const T> probe) {
-                            pulsar_encode(out, probe);
-                          };
+concept has_encode_hook = (std::is_class_v<T> ||
+                           std::is_enum_v<T>)&&requires(encoder& out, exactly<const T> probe) {
+  pulsar_encode(out, probe);
+};
 template <class T>
-concept has_decode_hook = (std::is_class_v<T> || std::is_enum_v<T>) &&
-                          requires(decoder& in, exactly<T> probe) {
-                            { pulsar_decode(in, probe) } -> std::same_as<bool>;
-                          };
+concept has_decode_hook = (std::is_class_v<T> || std::is_enum_v<T>)&&requires(decoder& in,
+                                                                              exactly<T> probe) {
+  { pulsar_decode(in, probe) } -> std::same_as<bool>;
+};
 
 template <class T>
 consteval kind classify() {
@@ -236,167 +233,13 @@ struct pointee<std::unique_ptr<T>> {
   using type = T;
 };
 
-// -- whether it can travel ---------------------------------------------------
-
-enum class purpose { encode, encode_named, decode };
-
-enum class refusal {
-  none,
-  unsupported,
-  pointer,
-  c_array,
-  too_wide,
-  view,
-  constant,
-  no_default,
-  no_encode_hook,
-  no_decode_hook,
-  no_names,
-  bad_hook,
-  aggregate,
-};
-
-template <refusal Why, class Culprit>
-struct verdict {
-  static constexpr refusal why = Why;
-  using culprit = Culprit;
-};
-using fine = verdict<refusal::none, void>;
-
-// The first refusal stands.
-template <refusal A, class T, refusal B, class U>
-consteval auto operator+(verdict<A, T> first, verdict<B, U> second) {
-  if constexpr (A == refusal::none) {
-    return second;
-  } else {
-    return first;
-  }
-}
-
-template <class T, purpose P, class... Path>
-consteval auto judge();
-
-template <class T, purpose P, class... Path>
-consteval auto judge_part() {
-  if constexpr (P == purpose::decode && std::is_const_v<T>) {
-    return verdict<refusal::constant, T>{};
-  } else {
-    return judge<std::remove_cv_t<T>, P, Path...>();
-  }
-}
-
-template <purpose P, class... Path, class... Ts>
-consteval auto judge_all(type_list<Ts...>) {
-  return (fine{} + ... + judge_part<Ts, P, Path...>());
-}
-
-// Path holds the structs around T: a struct that contains itself, through a vector or a pointer,
-// is judged once.
-template <class T, purpose P, class... Path>
-consteval auto judge() {
-  constexpr kind k = kind_of<T>;
-  if constexpr (k == kind::unsupported) {
-    return verdict<refusal::unsupported, T>{};
-  } else if constexpr (k == kind::pointer) {
-    return verdict<refusal::pointer, T>{};
-  } else if constexpr (k == kind::c_array) {
-    return verdict<refusal::c_array, T>{};
-  } else if constexpr (k == kind::too_wide) {
-    return verdict<refusal::too_wide, T>{};
-  } else if constexpr (P == purpose::decode && is_view<T>) {
-    return verdict<refusal::view, T>{};
-  } else if constexpr (k == kind::custom) {
-    if constexpr (P != purpose::decode && !has_encode_hook<T>) {
-      return verdict<refusal::no_encode_hook, T>{};
-    } else if constexpr (P == purpose::decode && !has_decode_hook<T>) {
-      return verdict<refusal::no_decode_hook, T>{};
-    } else if constexpr (P == purpose::decode && !std::is_default_constructible_v<T>) {
-      return verdict<refusal::no_default, T>{};
-    } else {
-      return fine{};
-    }
-  } else if constexpr (k == kind::fields) {
-    if constexpr ((std::is_same_v<T, Path> || ...)) {
-      return fine{};
-    } else if constexpr (!reflectable<T>) {
-      return verdict<refusal::aggregate, T>{};
-    } else if constexpr (has_fields_hook<T>) {
-      if constexpr (!hooked<T>::valid) {
-        return verdict<refusal::bad_hook, T>{};
-      } else if constexpr (P == purpose::encode_named && !named_reflectable<T>) {
-        return verdict<refusal::no_names, T>{};
-      } else if constexpr (P == purpose::decode && !std::is_default_constructible_v<T>) {
-        return verdict<refusal::no_default, T>{};
-      } else {
-        return judge_all<P, Path..., T>(field_types<T>{});
-      }
-    } else {
-      return judge_all<P, Path..., T>(field_types<T>{});
-    }
-  } else if constexpr (k == kind::optional || k == kind::owner) {
-    return judge_part<typename pointee<T>::type, P, Path...>();
-  } else if constexpr (k == kind::tuple || k == kind::variant) {
-    return judge_all<P, Path...>(typename known<T>::types{});
-  } else if constexpr (k == kind::fixed_array || k == kind::sequence || k == kind::set) {
-    return judge_part<typename T::value_type, P, Path...>();
-  } else if constexpr (k == kind::map) {
-    return judge_all<P, Path...>(type_list<typename T::key_type, typename T::mapped_type>{});
-  } else {
-    return fine{};
-  }
-}
-
-template <class T, purpose P>
-using verdict_on = decltype(judge<std::remove_cv_t<T>, P>());
-
-// The sentences; the compilers add what T is, and which value holds it.
-template <refusal Why, class T>
-struct refused_value {
-  static_assert(Why != refusal::unsupported,
-                "pulsar does not know how this type travels: write pulsar_fields(T&) that returns "
-                "std::tie of its fields, or pulsar_encode(pulsar::encoder&, const T&) and "
-                "bool pulsar_decode(pulsar::decoder&, T&) beside it or as friends in it");
-  static_assert(Why != refusal::pointer,
-                "a raw pointer does not travel, what it points to lives in one process: send the "
-                "value, a std::optional or a std::unique_ptr");
-  static_assert(Why != refusal::c_array, "a C array does not travel: use std::array, or std::string "
-                                         "or std::string_view for text");
-  static_assert(Why != refusal::too_wide,
-                "MessagePack has no numbers of more than 64 bits: send two halves or a std::string");
-  static_assert(Why != refusal::view,
-                "a view cannot be decoded, it would point into a message that is gone: decode a "
-                "std::string or a std::vector");
-  static_assert(Why != refusal::constant,
-                "a const value cannot be decoded into: make it non-const");
-  static_assert(Why != refusal::no_default,
-                "a value is decoded into an empty one: give this type a default constructor");
-  static_assert(Why != refusal::no_encode_hook,
-                "this type has pulsar_decode but no pulsar_encode(pulsar::encoder&, const T&)");
-  static_assert(Why != refusal::no_decode_hook,
-                "this type has pulsar_encode but no bool pulsar_decode(pulsar::decoder&, T&)");
-  static_assert(Why != refusal::no_names,
-                "the named form needs the names of the fields: let pulsar_fields(T&) return a "
-                "std::tuple of pulsar::named_field");
-  static_assert(Why != refusal::bad_hook,
-                "pulsar_fields(T&) must return std::tie(...) of the fields, or a std::tuple of "
-                "pulsar::named_field");
-  static constexpr bool value = Why == refusal::none;
-};
-template <class T>
-struct refused_value<refusal::aggregate, T> : refused_aggregate<T, flaw_of<T>> {};
-
-template <class T, purpose P>
-consteval bool require() {
-  return refused_value<verdict_on<T, P>::why, typename verdict_on<T, P>::culprit>::value;
-}
-
 // -- room --------------------------------------------------------------------
 
 template <class T>
-inline constexpr bool is_scalar = kind_of<T> == kind::nil || kind_of<T> == kind::boolean ||
-                                  kind_of<T> == kind::integer || kind_of<T> == kind::floating ||
-                                  kind_of<T> == kind::enumeration ||
-                                  kind_of<T> == kind::duration || kind_of<T> == kind::time_point;
+inline constexpr bool is_scalar =
+    kind_of<T> == kind::nil || kind_of<T> == kind::boolean || kind_of<T> == kind::integer ||
+    kind_of<T> == kind::floating || kind_of<T> == kind::enumeration ||
+    kind_of<T> == kind::duration || kind_of<T> == kind::time_point;
 
 // The most bytes a T takes, where that is known when compiled; 0 where it is not.
 template <class T>

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+
+// What the references to one actor share, and what can be delivered to it.
+
+#include <pulsar/core/buffer.hpp>
+#include <pulsar/core/detail/recycler.hpp>
+#include <pulsar/core/event_loop.hpp>
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <exception>
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+
+namespace pulsar {
+class actor_base;
+}
+
+namespace pulsar::detail {
+
+class actor_cell;
+
+/// A failure on its way between threads and processes; see failure.hpp.
+struct remote_failure {
+  std::string type;      // of the exception, demangled; empty: no failure
+  std::string category;  // of its error code; empty: it has none
+  std::int32_t value = 0;
+  std::string text;
+};
+
+/// The outcome of a command in encoded form.
+struct wire_outcome {
+  buffer value;
+  remote_failure failure;
+};
+
+/// Takes the outcome of an encoded command; called in the loop of the actor that ran it. Empty for
+/// a tell.
+using wire_sink = std::function<void(wire_outcome&&)>;
+
+/// A command and its arguments, for one actor. Owned by whoever is to `run` or to `refuse` it,
+/// which ends it.
+struct invocation : task_node, recycled {
+  explicit invocation(actor_cell* t) noexcept : task_node(&arrive), target(t) {}
+
+  /// In the loop of the actor.
+  virtual void run(actor_base& actor) = 0;
+  virtual void refuse(std::exception_ptr why) noexcept = 0;
+  /// Asks a command that is under way to end.
+  virtual void cancel() noexcept {}
+  /// Frees a command that is under way: its loop closes.
+  virtual void abandon() noexcept {}
+
+  actor_cell* target;
+  event_loop::time_point deadline = event_loop::time_point::max();
+  bool expired = false;  // the sender has given up waiting
+  bool control = false;  // goes past the mailbox and its bound
+  invocation* previous_running = nullptr;
+  invocation* next_running = nullptr;
+
+ protected:
+  virtual ~invocation() = default;
+
+ private:
+  static void arrive(task_node* node, bool drop);
+};
+
+/// Lives as long as the actor or a reference to it. `actor` belongs to the thread of `loop`; the
+/// rest never changes.
+class actor_cell : task_node {
+ public:
+  actor_cell(std::uint64_t i, std::string n, event_loop* l)
+      : task_node(&free_later),
+        id(i),
+        name(std::move(n)),
+        loop(l),
+        inbox(l != nullptr ? loop_access::inbox(*l) : nullptr) {}
+  virtual ~actor_cell() = default;
+
+  void take() noexcept { references_.fetch_add(1, std::memory_order_relaxed); }
+  void drop() noexcept {
+    if (references_.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+    // Behind every message that was sent through a reference, for those name the cell.
+    if (inbox == nullptr || !inbox->push(this)) delete this;
+  }
+
+  /// Is it an actor of this process?
+  bool local() const noexcept { return loop != nullptr; }
+
+  /// Sends a command in encoded form; `sink` may be called from another thread for actors of other
+  /// processes. A failure to send goes to the sink, or, without one, to the log. Any thread.
+  virtual void post_encoded(std::string_view command,
+                            buffer arguments,
+                            event_loop::time_point deadline,
+                            wire_sink sink) = 0;
+
+  const std::uint64_t id;
+  const std::string name;
+  event_loop* const loop;  // null: the actor lives in another process
+  const std::shared_ptr<loop_inbox> inbox;
+  actor_base* actor = nullptr;
+
+ private:
+  static void free_later(task_node* node, bool) { delete static_cast<actor_cell*>(node); }
+
+  std::atomic<std::uint32_t> references_{1};
+};
+
+/// Counts as one reference.
+class cell_pointer {
+ public:
+  cell_pointer() noexcept = default;
+  /// Takes over a reference.
+  explicit cell_pointer(actor_cell* cell) noexcept : cell_(cell) {}
+  cell_pointer(const cell_pointer& other) noexcept : cell_(other.cell_) {
+    if (cell_ != nullptr) cell_->take();
+  }
+  cell_pointer(cell_pointer&& other) noexcept : cell_(std::exchange(other.cell_, nullptr)) {}
+  cell_pointer& operator=(cell_pointer other) noexcept {
+    std::swap(cell_, other.cell_);
+    return *this;
+  }
+  ~cell_pointer() {
+    if (cell_ != nullptr) cell_->drop();
+  }
+
+  actor_cell* get() const noexcept { return cell_; }
+  actor_cell* operator->() const noexcept { return cell_; }
+  actor_cell& operator*() const noexcept { return *cell_; }
+  explicit operator bool() const noexcept { return cell_ != nullptr; }
+
+ private:
+  actor_cell* cell_ = nullptr;
+};
+
+}  // namespace pulsar::detail

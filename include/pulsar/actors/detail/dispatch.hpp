@@ -1,0 +1,296 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+
+// The way of a command from `send` to an actor's mailbox: chosen by where the actor lives.
+
+#include <pulsar/actors/actor.hpp>
+#include <pulsar/actors/builtin.hpp>
+#include <pulsar/actors/detail/cell.hpp>
+#include <pulsar/actors/detail/invocation.hpp>
+#include <pulsar/actors/image.hpp>
+#include <pulsar/actors/ref.hpp>
+#include <pulsar/actors/registry.hpp>
+
+#include <chrono>
+#include <cstring>
+#include <map>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+
+namespace pulsar::detail {
+
+inline constexpr event_loop::duration default_timeout = std::chrono::seconds(10);
+
+// -- commands that every actor has, by name ------------------------------------
+
+class global_commands {
+ public:
+  static global_commands& instance() {
+    static global_commands table;
+    return table;
+  }
+  bool add(std::string_view name, decode_command decode) {
+    const std::lock_guard lock(mutex_);
+    table_.emplace(name, decode);
+    return true;
+  }
+  decode_command find(std::string_view name) const {
+    const std::lock_guard lock(mutex_);
+    const auto found = table_.find(name);
+    return found == table_.end() ? nullptr : found->second;
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::map<std::string_view, decode_command> table_;
+};
+
+/// True before main in every process of a program that sends `Entry`.
+template <class Entry>
+inline const bool global_registered =
+    global_commands::instance().add(Entry::name, &decode_invocation<Entry, actor_base>);
+
+/// `cmd::run` of one function: where it lives travels in front of its arguments.
+template <auto Function>
+using run_entry = global_entry<"run", &plain_signature<Function>::call>;
+
+template <auto Function>
+invocation* decode_run(actor_cell& target, std::span<const std::byte> arguments, wire_sink sink) {
+  return decode_invocation<run_entry<Function>, actor_base>(target, arguments, std::move(sink));
+}
+
+struct run_key {
+  std::uint64_t object;
+  std::uint64_t offset;
+};
+
+inline invocation* decode_any(actor_base& actor, std::string_view command, buffer& arguments,
+                              wire_sink sink) {
+  actor_cell& cell = *actor_access::cell(actor);
+  auto bytes = std::span<const std::byte>(arguments.readable());
+  if (const auto decode = actor_access::find_command(actor, command)) {
+    return decode(cell, bytes, std::move(sink));
+  }
+  if (command == "run") {
+    run_key key{};
+    if (bytes.size() < sizeof(key)) throw error(errc::malformed, "cmd::run without a function");
+    std::memcpy(&key, bytes.data(), sizeof(key));
+    const auto decode = image::resolve<std::remove_pointer_t<decode_command>>(
+        {key.object, key.offset});
+    return decode(cell, bytes.subspan(sizeof(key)), std::move(sink));
+  }
+  if (const auto decode = global_commands::instance().find(command)) {
+    return decode(cell, bytes, std::move(sink));
+  }
+  std::string known;
+  for (const auto& name : actor_access::command_names(actor)) known += " " + name;
+  throw error(errc::unknown_command,
+              fmt::format("'{}' has no command '{}'; it has:{}", cell.name, command, known));
+}
+
+// -- actors of this process --------------------------------------------------------
+
+class local_cell final : public actor_cell {
+ public:
+  using actor_cell::actor_cell;
+
+  void post_encoded(std::string_view command, buffer arguments, event_loop::time_point deadline,
+                    wire_sink sink) override {
+    auto* message = new arrival(*this, command, std::move(arguments), deadline, std::move(sink));
+    if (event_loop::running() == loop) {
+      arrival::run(message, false);
+    } else if (!inbox->push(message)) {
+      arrival::run(message, true);
+    }
+  }
+
+ private:
+  struct arrival : detail::task_node, recycled {
+    arrival(local_cell& t, std::string_view c, buffer a, event_loop::time_point d, wire_sink s)
+        : detail::task_node(&run),
+          target(t),
+          command(c),
+          arguments(std::move(a)),
+          deadline(d),
+          sink(std::move(s)) {}
+
+    static void run(detail::task_node* node, bool drop) {
+      const std::unique_ptr<arrival> self(static_cast<arrival*>(node));
+      if (drop) {
+        return self->fail(std::make_exception_ptr(
+            error(errc::actor_gone, "'" + self->target.name + "' has ended")));
+      }
+      self->deliver();
+    }
+
+    void deliver() noexcept {
+      try {
+        if (target.actor == nullptr) {
+          throw error(errc::actor_gone, "'" + target.name + "' has ended");
+        }
+        if (command == "echo") {
+          // Whatever the value is, its bytes are the answer: they stand behind the array's head.
+          wire_outcome outcome;
+          const auto bytes = arguments.readable();
+          if (bytes.empty() || bytes[0] != std::byte{0x91}) {
+            throw error(errc::malformed, "cmd::echo takes one argument");
+          }
+          outcome.value.append(bytes.subspan(1));
+          if (sink) sink(std::move(outcome));
+          return;
+        }
+        invocation* decoded = decode_any(*target.actor, command, arguments, sink);
+        decoded->deadline = deadline;
+        actor_access::deliver(*target.actor, decoded);
+      } catch (...) {
+        fail(std::current_exception());
+      }
+    }
+
+    void fail(const std::exception_ptr& why) noexcept {
+      if (sink) {
+        sink({{}, take_apart(why)});
+      } else {
+        log::warning("a tell of '{}' failed: {}", command, describe(why));
+      }
+    }
+
+    local_cell& target;
+    std::string command;
+    buffer arguments;
+    event_loop::time_point deadline;
+    wire_sink sink;
+  };
+};
+
+// -- asking ------------------------------------------------------------------------
+
+/// Brings an outcome to the loop of the sender.
+class outcome_arrival : task_node, recycled {
+ public:
+  /// A sink for the call of that number in `loop`.
+  static wire_sink to(event_loop& loop, std::uint64_t number) {
+    return [home = &loop, inbox = loop_access::inbox(loop), number](wire_outcome&& outcome) {
+      if (event_loop::running() == home) return settle(*home, number, std::move(outcome));
+      auto* node = new outcome_arrival(*home, number, std::move(outcome));
+      if (!inbox->push(node)) delete node;
+    };
+  }
+
+  using recycled::operator new;
+  using recycled::operator delete;
+
+ private:
+  outcome_arrival(event_loop& h, std::uint64_t n, wire_outcome&& o)
+      : task_node(&run), home_(h), number_(n), outcome_(std::move(o)) {}
+
+  static void settle(event_loop& loop, std::uint64_t number, wire_outcome&& outcome) {
+    auto* table = loop_access::find_local<call_table>(loop);
+    auto* call = table == nullptr ? nullptr : table->leave(number);
+    if (call != nullptr) call->settle_encoded(std::move(outcome));  // else it is late
+  }
+
+  static void run(task_node* node, bool drop) {
+    const std::unique_ptr<outcome_arrival> self(static_cast<outcome_arrival*>(node));
+    if (!drop) settle(self->home_, self->number_, std::move(self->outcome_));
+  }
+
+  event_loop& home_;
+  std::uint64_t number_;
+  wire_outcome outcome_;
+};
+
+template <class R>
+future<R> ask_encoded(actor_cell& cell, std::string_view command, buffer arguments,
+                      event_loop::duration timeout) {
+  event_loop& here = event_loop::current();
+  auto* call = new remote_ask<R>(here, registry::process_of(cell.id),
+                                 fmt::format("'{}' of '{}'", command, cell.name));
+  auto result = future_access::make<R>(call);
+  call->arm(timeout);
+  cell.post_encoded(command, std::move(arguments), here.time() + timeout,
+                    outcome_arrival::to(here, call->number()));
+  return result;
+}
+
+template <class Entry>
+buffer encode_arguments(const typename Entry::traits::arguments& arguments) {
+  buffer out;
+  encode(out, arguments);
+  return out;
+}
+
+template <class Entry, class A>
+future<typename Entry::traits::result> ask(actor_cell* cell,
+                                           typename Entry::traits::arguments&& arguments,
+                                           event_loop::duration timeout, buffer prefix = {}) {
+  using result = typename Entry::traits::result;
+  if (cell == nullptr) {
+    throw error(errc::unknown_actor, "send through a reference that refers to no actor");
+  }
+  event_loop& here = event_loop::current();
+  if (cell->loop == &here) {
+    if (cell->actor == nullptr) {
+      return make_exceptional_future<result>(std::make_exception_ptr(
+          error(errc::actor_gone, "'" + cell->name + "' has ended")));
+    }
+    auto* call = new ask_call<Entry, A>(cell, std::move(arguments));
+    auto answer = future_access::make<result>(call);
+    call->arm(timeout);
+    actor_access::deliver(*cell->actor, call);
+    return answer;
+  }
+  if (cell->local()) {
+    auto* waiting = new remote_ask<result>(here, 0, fmt::format("'{}' of '{}'", Entry::name,
+                                                                cell->name));
+    auto answer = future_access::make<result>(waiting);
+    waiting->arm(timeout);
+    auto* call = new thread_call<Entry, A>(cell, std::move(arguments), here, waiting->number());
+    call->deadline = here.time() + timeout;
+    if (!cell->inbox->push(call)) {
+      call->refuse(std::make_exception_ptr(
+          error(errc::actor_gone, "'" + cell->name + "' has ended: its thread is gone")));
+    }
+    return answer;
+  }
+  if constexpr (wire_entry<Entry> && encodable<typename Entry::traits::arguments> &&
+                (std::is_void_v<result> || decodable<result>)) {
+    encode(prefix, arguments);
+    return ask_encoded<result>(*cell, Entry::name, std::move(prefix), timeout);
+  } else {
+    throw error(errc::not_encodable, fmt::format("'{}' of '{}' takes or gives what cannot travel "
+                                                 "to another process",
+                                                 Entry::name, cell->name));
+  }
+}
+
+template <class Entry, class A>
+void tell(actor_cell* cell, typename Entry::traits::arguments&& arguments, buffer prefix = {}) {
+  if (cell == nullptr) {
+    throw error(errc::unknown_actor, "tell through a reference that refers to no actor");
+  }
+  if (cell->local()) {
+    auto* call = new tell_call<Entry, A>(cell, std::move(arguments));
+    if (event_loop::running() == cell->loop) {
+      if (cell->actor != nullptr) return actor_access::deliver(*cell->actor, call);
+    } else if (cell->inbox->push(call)) {
+      return;
+    }
+    return call->refuse(std::make_exception_ptr(
+        error(errc::actor_gone, "'" + cell->name + "' has ended")));
+  }
+  if constexpr (wire_entry<Entry> && encodable<typename Entry::traits::arguments>) {
+    encode(prefix, arguments);
+    cell->post_encoded(Entry::name, std::move(prefix), event_loop::time_point::max(), {});
+  } else {
+    throw error(errc::not_encodable, fmt::format("'{}' of '{}' takes what cannot travel to "
+                                                 "another process",
+                                                 Entry::name, cell->name));
+  }
+}
+
+}  // namespace pulsar::detail

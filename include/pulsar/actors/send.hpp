@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+
+/// \file
+/// `send` and `tell`: the one way to an actor, wherever it lives.
+///
+///     long cents = co_await send(bank, "deposit"_cmd, "ann", 250);
+///     co_await send<&ledger::deposit>(bank, "ann", 250);     // the same, refactor-safe
+///     co_await send(bank, pulsar::cmd::ping);                // commands that every actor has
+///     co_await send<long>(named_actor("bank"), "deposit", "ann", 250);   // checked on arrival
+///     tell(bank, "deposit"_cmd, "ann", 1);                   // no reply
+///
+/// `send` returns a future of the calling loop and throws `errc::no_loop` where there is none. It
+/// fails with what the command threw, `errc::actor_gone`, `errc::mailbox_full` or, after ten
+/// seconds, `errc::timed_out`; a reply that comes later is dropped. Dropping the future does not
+/// cancel the command. `tell` may be called from any thread; its failure is logged.
+
+#include <pulsar/actors/builtin.hpp>
+#include <pulsar/actors/command.hpp>
+#include <pulsar/actors/detail/dispatch.hpp>
+#include <pulsar/actors/ref.hpp>
+#include <pulsar/actors/registry.hpp>
+
+#include <cstddef>
+#include <string>
+#include <string_view>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+
+namespace pulsar {
+
+/// An aggregate as an argument of `send`; see `make`.
+template <class T>
+class made {
+ public:
+  template <class... Args>
+  explicit made(std::in_place_t, Args&&... args) : value_{std::forward<Args>(args)...} {}
+  operator T() && { return std::move(value_); }
+
+ private:
+  T value_;
+};
+
+/// An aggregate made in place: `send(log, "write"_cmd, pulsar::make<entry>("text", 3))`. g++ 12
+/// frees the temporary `entry{"text", 3}` twice when it stands in a `co_await`.
+template <class T, class... Args>
+made<T> make(Args&&... args) {
+  return made<T>(std::in_place, std::forward<Args>(args)...);
+}
+
+/// A variable given away as an argument of `send`, where `std::move(x)` of an aggregate is refused.
+template <class T>
+made<T> moved(T& value) {
+  return made<T>(std::in_place, std::move(value));
+}
+
+namespace detail {
+
+#if defined(__GNUC__) && !defined(__clang__) && __GNUC__ == 12
+template <class Arg>
+inline constexpr bool freed_twice =
+    !std::is_lvalue_reference_v<Arg> && std::is_aggregate_v<std::remove_cvref_t<Arg>> &&
+    !std::is_array_v<std::remove_cvref_t<Arg>> &&
+    !std::is_trivially_destructible_v<std::remove_cvref_t<Arg>>;
+#else
+template <class Arg>
+inline constexpr bool freed_twice = false;
+#endif
+
+template <class Arguments, class... Args, std::size_t... I>
+consteval bool fit(std::index_sequence<I...>) {
+  return (std::is_convertible_v<Args, std::tuple_element_t<I, Arguments>> && ...);
+}
+
+/// All that is checked of a call, each with one sentence; true if it can be made.
+template <class Entry, class... Args>
+consteval bool check_call() {
+  using traits = typename Entry::traits;
+  constexpr bool right_number = sizeof...(Args) == traits::arity;
+  static_assert(right_number, "send: the command takes another number of arguments");
+  if constexpr (right_number) {
+    constexpr bool right_types =
+        fit<typename traits::arguments, Args...>(std::index_sequence_for<Args...>());
+    static_assert(right_types, "send: an argument cannot be converted to the command's parameter");
+    static_assert(!(freed_twice<Args&&> || ...),
+                  "g++ 12.2 frees this temporary twice: name it, or write pulsar::make<T>(...)");
+    return right_types && traits::valid;
+  } else {
+    return false;
+  }
+}
+
+template <class Entry, class A, class... Args>
+auto checked_ask(const actor_ref<>& ref, Args&&... args) {
+  using traits = typename Entry::traits;
+  if constexpr (check_call<Entry, Args...>()) {
+    return ask<Entry, A>(ref_access::cell(ref),
+                         typename traits::arguments(std::forward<Args>(args)...), default_timeout);
+  } else {
+    return future<typename traits::result>();
+  }
+}
+
+template <class Entry, class A, class... Args>
+void checked_tell(const actor_ref<>& ref, Args&&... args) {
+  using traits = typename Entry::traits;
+  if constexpr (check_call<Entry, Args...>()) {
+    tell<Entry, A>(ref_access::cell(ref), typename traits::arguments(std::forward<Args>(args)...));
+  }
+}
+
+template <class A, auto Function, class... E>
+consteval std::size_t index_of(command_list<E...>*) {
+  std::size_t i = 0;
+  static_cast<void>(
+      ((std::is_same_v<typename E::traits, command_traits<Function>> ? true : (++i, false)) ||
+       ...));
+  return i;
+}
+
+template <class A>
+inline constexpr bool unknown_type = std::is_void_v<A>;
+
+/// The entry of a name in the list of `A`, or void with a sentence.
+template <class A, fixed_string Name>
+consteval auto find_entry() {
+  static_assert(!unknown_type<A>,
+                "send: the type of this actor is not known here: send<Result>(ref, \"name\", ...)");
+  if constexpr (!unknown_type<A>) {
+    using list = typename A::commands;
+    constexpr std::size_t at = list::find(Name.view());
+    static_assert(at < list::size,
+                  "send: the actor has no command of this name: is it in its commands<...>?");
+    if constexpr (at < list::size) {
+      return std::type_identity<typename list::template at<at>>();
+    } else {
+      return std::type_identity<void>();
+    }
+  } else {
+    return std::type_identity<void>();
+  }
+}
+
+/// What an argument of an untyped send is encoded as.
+template <class T>
+using travelling = std::conditional_t<std::is_convertible_v<T, std::string_view>, std::string,
+                                      std::remove_cvref_t<T>>;
+
+inline actor_ref<> require_actor(const named_actor& who);
+
+}  // namespace detail
+
+/// Runs the command on the actor; done with its result.
+template <class A, fixed_string Name, class... Args>
+auto send(const actor_ref<A>& ref, command_name<Name>, Args&&... args) {
+  using entry = typename decltype(detail::find_entry<A, Name>())::type;
+  if constexpr (std::is_void_v<entry>) {
+    return future<>();
+  } else {
+    return detail::checked_ask<entry, A>(ref, std::forward<Args>(args)...);
+  }
+}
+
+/// The same, by the member function.
+template <auto Function, class A, class... Args>
+  requires std::is_member_function_pointer_v<decltype(Function)>
+auto send(const actor_ref<A>& ref, Args&&... args) {
+  using list = typename A::commands;
+  constexpr std::size_t at = detail::index_of<A, Function>(static_cast<list*>(nullptr));
+  static_assert(at < list::size, "send: this member function is not in the actor's commands<...>");
+  if constexpr (at < list::size) {
+    return detail::checked_ask<typename list::template at<at>, A>(ref,
+                                                                  std::forward<Args>(args)...);
+  } else {
+    return future<>();
+  }
+}
+
+/// A command that every actor has.
+template <class A, fixed_string Name, auto Function, class... Args>
+auto send(const actor_ref<A>& ref, command<Name, Function>, Args&&... args) {
+  using entry = detail::global_entry<Name, Function>;
+  static_cast<void>(detail::global_registered<entry>);
+  return detail::checked_ask<entry, actor_base>(ref, std::forward<Args>(args)...);
+}
+
+/// Gives `value` back, from where the actor lives.
+template <class A, class T>
+auto send(const actor_ref<A>& ref, cmd::echo_command, T&& value) {
+  using plain = detail::travelling<T>;
+  return detail::checked_ask<detail::global_entry<"echo", &detail::echo_of<plain>>, actor_base>(
+      ref, std::forward<T>(value));
+}
+
+/// Calls a function of this program where the actor lives, in its loop.
+template <class A, auto Function, class... Args>
+auto send(const actor_ref<A>& ref, cmd::run_command, function<Function>, Args&&... args) {
+  using entry = detail::run_entry<Function>;
+  using traits = typename entry::traits;
+  if constexpr (detail::check_call<entry, Args...>()) {
+    buffer prefix;
+    if constexpr (detail::wire_entry<entry>) {
+      const auto key = image::key_of<&detail::decode_run<Function>>();
+      const detail::run_key raw{key.object, key.offset};
+      prefix.append(std::as_bytes(std::span(&raw, 1)));
+    }
+    return detail::ask<entry, actor_base>(
+        detail::ref_access::cell(ref), typename traits::arguments(std::forward<Args>(args)...),
+        detail::default_timeout, std::move(prefix));
+  } else {
+    return future<typename traits::result>();
+  }
+}
+
+/// Runs a command by its name on an actor whose type is not known here; the arguments are checked
+/// on arrival. Throws `errc::unknown_actor`; fails with `errc::unknown_command`, `errc::malformed`.
+template <class R = void, class... Args>
+future<R> send(const actor_ref<>& ref, std::string_view command, Args&&... args) {
+  auto* cell = detail::ref_access::cell(ref);
+  if (cell == nullptr) throw error(errc::unknown_actor, "send through an empty reference");
+  buffer arguments;
+  encode(arguments, std::tuple<detail::travelling<Args>...>(std::forward<Args>(args)...));
+  return detail::ask_encoded<R>(*cell, command, std::move(arguments), detail::default_timeout);
+}
+template <class R = void, class... Args>
+future<R> send(const named_actor& who, std::string_view command, Args&&... args) {
+  return send<R>(detail::require_actor(who), command, std::forward<Args>(args)...);
+}
+
+/// Runs the command without a reply; its failure is logged where it runs. Any thread.
+template <class A, fixed_string Name, class... Args>
+void tell(const actor_ref<A>& ref, command_name<Name>, Args&&... args) {
+  using entry = typename decltype(detail::find_entry<A, Name>())::type;
+  if constexpr (!std::is_void_v<entry>) {
+    detail::checked_tell<entry, A>(ref, std::forward<Args>(args)...);
+  }
+}
+template <class A, fixed_string Name, auto Function, class... Args>
+void tell(const actor_ref<A>& ref, command<Name, Function>, Args&&... args) {
+  using entry = detail::global_entry<Name, Function>;
+  static_cast<void>(detail::global_registered<entry>);
+  detail::checked_tell<entry, actor_base>(ref, std::forward<Args>(args)...);
+}
+
+namespace detail {
+
+inline actor_ref<> require_actor(const named_actor& who) {
+  if (auto found = registry::instance().find(who.name())) return found;
+  throw error(errc::unknown_actor, "no actor is named '" + who.name() + "'");
+}
+
+}  // namespace detail
+}  // namespace pulsar
