@@ -4,9 +4,10 @@
 /// \file
 /// Deadlines by the million: a hierarchical timing wheel of one-millisecond ticks.
 ///
-/// Seven levels of 64 slots reach 139 years. Arming and cancelling link and unlink a node that the
-/// user owns; nothing is allocated. A deadline never fires early: `arm_after` keeps the node aside
-/// until the wheel is next told the time, and counts its delay from there.
+/// Eight levels of 64 slots: deadlines lie up to 69 years ahead, and the wheel turns for 4000, which
+/// no clock of nanoseconds does. Arming and cancelling link and unlink a node that the user owns;
+/// nothing is allocated. A deadline never fires early: `arm_after` keeps the node aside until the
+/// wheel is next told the time, and counts its delay from there.
 
 #include <bit>
 #include <cstddef>
@@ -149,7 +150,7 @@ class timer_wheel {
  private:
   static constexpr unsigned bits = 6;
   static constexpr unsigned width = 1U << bits;
-  static constexpr unsigned levels = 7;
+  static constexpr unsigned levels = 8;  // one more than the horizon needs: 2^41 may cross 2^42
 
   using links = detail::timer_links;
 
@@ -191,12 +192,11 @@ class timer_wheel {
     }
     if (at - now_ > horizon) at = node.tick_ = now_ + horizon;
     const unsigned level = (63U - static_cast<unsigned>(std::countl_zero(at ^ now_))) / bits;
-    const unsigned top = level < levels ? level : levels - 1;
-    const unsigned slot = static_cast<unsigned>(at >> (bits * top)) % width;
+    const unsigned slot = static_cast<unsigned>(at >> (bits * level)) % width;
     node.slot_ = slot;
-    node.occupied_ = &occupied_[top];
-    occupied_[top] |= std::uint64_t{1} << slot;
-    link(slots_[top][slot], node);
+    node.occupied_ = &occupied_[level];
+    occupied_[level] |= std::uint64_t{1} << slot;
+    link(slots_[level][slot], node);
   }
 
   tick now_;
