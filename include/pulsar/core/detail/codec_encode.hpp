@@ -83,7 +83,7 @@ inline std::byte* put_binary(
 // Values that stand side by side: the room of all but the one at hand is handed on.
 template <form F, class... Ts>
 [[gnu::always_inline]] inline std::byte* put_each(
-    sink& s, std::byte* p, std::size_t room, unsigned depth, const Ts&... values) {
+    sink& s, std::byte* p, std::size_t room, [[maybe_unused]] unsigned depth, const Ts&... values) {
   [[maybe_unused]] std::size_t rest = (std::size_t{0} + ... + room_for<F, Ts>);
   ((rest -= room_for<F, Ts>, p = put<F>(s, p, values, room + rest, depth)), ...);
   return p;

@@ -249,7 +249,7 @@ template <class... Ts>
 consteval std::size_t most_bytes_of_all(type_list<Ts...>) {
   std::size_t sum = sizeof...(Ts) < 16 ? 1 : 3;
   bool known_all = true;
-  const auto add = [&](std::size_t n) {
+  [[maybe_unused]] const auto add = [&](std::size_t n) {
     known_all = known_all && n != 0;
     sum += n;
   };

@@ -303,7 +303,7 @@ constexpr T& unwrap_field(T& field) noexcept {
   return field;
 }
 template <class T>
-constexpr T& unwrap_field(const named_field<T>& field) noexcept {
+constexpr T& unwrap_field(named_field<T>& field) noexcept {
   return field.value();
 }
 
