@@ -31,6 +31,16 @@ struct sleep_state final : shared_state<void> {
     sleep_state& owner;
   };
 
+  struct turn_node : task_node {
+    explicit turn_node(sleep_state& s) noexcept : task_node(&run), owner(s) {}
+    static void run(task_node* n, bool drop) {
+      sleep_state& s = static_cast<turn_node*>(n)->owner;
+      if (!drop && !s.done()) s.succeed();
+      s.drop();
+    }
+    sleep_state& owner;
+  };
+
   using shared_state<void>::shared_state;
 
   void on_cancelled() noexcept override {
@@ -38,6 +48,7 @@ struct sleep_state final : shared_state<void> {
   }
 
   node timer{*this};
+  turn_node turn{*this};
 };
 
 /// Cancels what it watches when time is up.
@@ -55,14 +66,15 @@ struct deadline final : timer_node {
 
 }  // namespace detail
 
-/// Done after `delay`, by the loop's clock. Cancelling it frees its timer.
+/// Done after `delay`, by the loop's clock; one turn of the loop later if `delay` is zero. Cancelling
+/// it frees its timer.
 inline future<> sleep(event_loop::duration delay, event_loop& loop = event_loop::current()) {
   auto* state = new detail::sleep_state(loop);
   state->handed_out = true;
+  ++state->count;
   if (delay <= event_loop::duration::zero()) {
-    state->succeed();
+    detail::loop_access::push_ready(loop, &state->turn);
   } else {
-    ++state->count;
     detail::loop_access::arm_after(loop, state->timer, delay);
   }
   return detail::future_access::make<void>(state);

@@ -225,6 +225,8 @@ inline future<> actor_base::end(detail::cell_pointer self, event_loop::duration 
   actor_base& a = *self->actor;
   if (a.state_ >= actor_state::stopping) co_return;
   a.state_ = actor_state::stopping;
+  // From here on nobody who called the actor is on the stack.
+  co_await sleep({}, a.loop());
   while (auto* waiting = static_cast<detail::invocation*>(a.mailbox_.pop())) {
     --a.pending_;
     ++a.refused_;
@@ -272,6 +274,7 @@ inline future<> actor_base::end(detail::cell_pointer self, event_loop::duration 
     co_await guarded(std::move(hook), "on_stop");
   }
   a.state_ = actor_state::closed;
+  while (a.pumping_) co_await sleep({}, a.loop());
   auto waiters = std::move(a.stop_waiters_);
   auto on_end = std::move(a.on_end_);
   auto reason = a.reason_;

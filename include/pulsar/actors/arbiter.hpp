@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+
+/// \file
+/// The arbiter: starts, watches, introduces and ends the worker processes of a program.
+///
+/// It lives in the main loop of the master, as actor number 0 of process 1, for as long as
+/// `pulsar::run` does. Programs meet it through `spawn` and `named_actor`; it carries no messages of
+/// theirs: workers talk to each other over lines of their own that it only introduces.
+
+#include <pulsar/actors/actor.hpp>
+#include <pulsar/actors/detail/control_line.hpp>
+#include <pulsar/actors/detail/node.hpp>
+#include <pulsar/actors/detail/peers.hpp>
+#include <pulsar/actors/detail/worker.hpp>
+#include <pulsar/actors/worker_environment.hpp>
+#include <pulsar/core/child.hpp>
+#include <pulsar/core/descriptor.hpp>
+#include <pulsar/core/task_group.hpp>
+
+#include <signal.h>
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace pulsar {
+
+/// How a worker process is started.
+struct worker_options {
+  worker_kind kind = worker_kind::actor;
+  std::uint64_t ordinal = 0;                            ///< Of the `run` an application belongs to.
+  event_loop::duration timeout = std::chrono::seconds(30);  ///< For the hand-shake.
+};
+
+class arbiter final : public actor<arbiter> {
+ public:
+  /// Called when a worker process has ended.
+  using exit_callback = std::function<void(const exit_status&)>;
+
+  /// The arbiter of this process, or null. Its loop's thread only.
+  static arbiter* instance() noexcept { return instance_; }
+
+  arbiter() { instance_ = this; }
+  ~arbiter() override { instance_ = nullptr; }
+
+  /// Starts a worker process and shakes hands; its number. `inherited` are the descriptors it shall
+  /// have besides its own. Throws `errc::spawn_failed` with how it ended, `errc::incompatible`,
+  /// `errc::timed_out`.
+  future<std::uint64_t> start_worker(worker_options options, std::vector<int> inherited,
+                                     exit_callback on_exit);
+
+  /// Asks a worker to end within `grace`; killed when it has not soon after. Done when it is gone.
+  future<> stop_worker(std::uint64_t process, event_loop::duration grace);
+
+  /// Ends all workers.
+  future<> stop_workers(event_loop::duration grace);
+
+  /// SIGKILL to all workers.
+  void kill_workers() noexcept {
+    for (auto& [process, w] : workers_) w->process.signal(SIGKILL);
+  }
+
+  /// Sends a signal to a worker; false if there is none of that number.
+  bool signal_worker(std::uint64_t process, int signal) {
+    const auto found = workers_.find(process);
+    return found != workers_.end() && found->second->process.signal(signal);
+  }
+
+  /// The system's number of a worker process, or nothing.
+  std::optional<std::int64_t> pid_of(std::uint64_t process) const {
+    const auto found = workers_.find(process);
+    if (found == workers_.end()) return std::nullopt;
+    return found->second->process.pid();
+  }
+
+  // -- commands --------------------------------------------------------------------
+
+  /// Starts a process for one actor.
+  future<detail::birth_notice> spawn_process(detail::birth_request request);
+  /// The number of the actor of that name; 0 if there is none.
+  std::uint64_t find(std::string name) const {
+    if (const auto found = names_.find(name); found != names_.end()) return found->second;
+    const auto here = registry::instance().find(name);
+    return here ? here.id() : 0;
+  }
+  /// The processes of the workers.
+  std::vector<std::int64_t> worker_pids() const {
+    std::vector<std::int64_t> pids;
+    for (const auto& [process, w] : workers_) pids.push_back(w->process.pid());
+    return pids;
+  }
+
+  using commands = pulsar::commands<&arbiter::spawn_process, &arbiter::find, &arbiter::worker_pids>;
+
+ private:
+  struct worker_process {
+    std::uint64_t number = 0;
+    child process;
+    std::shared_ptr<detail::control_line> control;
+    std::unique_ptr<asio::posix::stream_descriptor> exit_watch;
+    std::optional<promise<>> greeted;
+    std::vector<promise<>> gone;
+    exit_callback on_exit;
+  };
+
+  void on_control(const std::shared_ptr<worker_process>& w, detail::control_message&& m);
+  void introduce(worker_process& asker, std::uint64_t wanted);
+  static future<> watch(event_loop& loop, arbiter& self, std::shared_ptr<worker_process> w);
+  void on_exit(worker_process& w, const exit_status& status);
+  static future<std::uint64_t> start(event_loop& loop, arbiter& self, worker_options options,
+                                     std::vector<int> inherited, exit_callback on_exit);
+
+  inline static arbiter* instance_ = nullptr;
+  std::uint64_t last_serial_ = 0;
+  std::map<std::uint64_t, std::shared_ptr<worker_process>> workers_;
+  std::map<std::string, std::uint64_t> names_;
+};
+
+/// A reference to the program's arbiter, from any of its processes and threads.
+inline actor_ref<arbiter> arbiter_ref() {
+  return detail::ref_access::make<arbiter>(
+      detail::cell_of(detail::node_id(detail::arbiter_process), "arbiter"));
+}
+
+}  // namespace pulsar
+
+#include <pulsar/actors/detail/arbiter.hpp>

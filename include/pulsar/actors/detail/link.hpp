@@ -1,0 +1,454 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+
+// The direct line between two processes of a program: a Unix stream pair that carries commands and
+// outcomes as frames.
+//
+// A frame is sixteen bytes of head and at most 64 KiB of payload; a longer message is cut, and its
+// pieces go between the others. Both ends are the same program on the same machine, so the heads
+// are in its own byte order; arguments and values are MessagePack. Nothing that arrives is trusted:
+// a bad frame closes the link with a sentence in the log.
+
+#include <pulsar/actors/detail/cell.hpp>
+#include <pulsar/actors/detail/failure.hpp>
+#include <pulsar/actors/detail/local_actors.hpp>
+#include <pulsar/actors/registry.hpp>
+#include <pulsar/core/buffer.hpp>
+#include <pulsar/core/codec.hpp>
+#include <pulsar/core/descriptor.hpp>
+#include <pulsar/core/operation.hpp>
+
+#include <asio/local/stream_protocol.hpp>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+namespace pulsar::detail {
+
+enum class frame_kind : std::uint8_t { ask = 1, tell = 2, reply = 3 };
+
+struct frame_head {
+  std::uint32_t size = 0;  // of the payload in this frame
+  std::uint8_t kind = 0;
+  std::uint8_t more = 0;  // 1: another piece follows
+  std::uint16_t reserved = 0;
+  std::uint64_t id = 0;  // of the ask, in both directions; of the message for a tell
+};
+static_assert(sizeof(frame_head) == 16);
+
+inline constexpr std::size_t largest_frame = std::size_t{64} << 10;
+inline constexpr std::size_t largest_message = std::size_t{64} << 20;
+inline constexpr std::size_t most_unsent = std::size_t{64} << 20;  // bytes that a slow peer may owe
+
+/// What stands before the arguments of a command.
+struct command_head {
+  std::uint64_t target = 0;
+  std::int64_t deadline = 0;  // of this machine's monotonic clock; the greatest value: none
+  std::uint32_t name_size = 0;
+  std::uint32_t reserved = 0;
+};
+
+/// Cuts a stream into messages. Knows nothing of sockets, so that it can be fed by a fuzzer.
+class frame_reader {
+ public:
+  struct message {
+    frame_kind kind;
+    std::uint64_t id;
+    std::span<const std::byte> payload;  // until the next call
+  };
+
+  /// The next whole message of `in`, taken out of it; nothing if there is none yet. Throws
+  /// `errc::malformed` and `errc::too_large`.
+  std::optional<message> next(buffer& in) {
+    whole_.clear();
+    for (;;) {
+      in.consume(std::exchange(taken_, 0));
+      if (in.size() < sizeof(frame_head)) return std::nullopt;
+      frame_head head;
+      std::memcpy(&head, in.data(), sizeof(head));
+      check(head);
+      if (in.size() < sizeof(head) + head.size) return std::nullopt;
+      taken_ = sizeof(head) + head.size;
+      const auto payload = std::span<const std::byte>(in.data() + sizeof(head), head.size);
+      const auto kind = static_cast<frame_kind>(head.kind);
+      const auto key = std::pair(head.kind, head.id);
+      const auto begun = find(key);
+      if (begun == pieces_.end() && head.more == 0) return message{kind, head.id, payload};
+      auto& message_so_far = begun == pieces_.end() ? begin(key) : *begun;
+      if (held_ + payload.size() > largest_message) {
+        throw error(errc::too_large, "messages in pieces of over 64 MiB");
+      }
+      held_ += payload.size();
+      message_so_far.bytes.append(payload);
+      if (head.more != 0) continue;
+      held_ -= message_so_far.bytes.size();
+      whole_ = std::move(message_so_far.bytes);
+      pieces_.erase(find(key));
+      return message{kind, head.id, whole_.readable()};
+    }
+  }
+
+  /// How many bytes of the next frame are known to be missing; 0 if unknown.
+  std::size_t missing(const buffer& in) const noexcept {
+    if (in.size() < taken_ + sizeof(frame_head)) return 0;
+    frame_head head;
+    std::memcpy(&head, in.data() + taken_, sizeof(head));
+    const std::size_t whole = sizeof(head) + head.size;
+    return in.size() - taken_ < whole ? whole - (in.size() - taken_) : 0;
+  }
+
+ private:
+  using key_type = std::pair<std::uint8_t, std::uint64_t>;
+  struct piece {
+    key_type key;
+    buffer bytes;
+  };
+  static constexpr std::size_t most_pieces = 1024;
+
+  static void check(const frame_head& head) {
+    if (head.size > largest_frame) {
+      throw error(errc::too_large,
+                  fmt::format("a frame of {} bytes; at most {} are allowed", head.size,
+                              largest_frame));
+    }
+    if (head.kind < 1 || head.kind > 3 || head.more > 1 || head.reserved != 0) {
+      throw error(errc::malformed, fmt::format("a frame of kind {} with flags {}", head.kind,
+                                               head.more));
+    }
+    if (head.more != 0 && head.size == 0) throw error(errc::malformed, "an empty piece");
+  }
+
+  std::vector<piece>::iterator find(const key_type& key) {
+    return std::find_if(pieces_.begin(), pieces_.end(),
+                        [&](const piece& p) { return p.key == key; });
+  }
+  piece& begin(const key_type& key) {
+    if (pieces_.size() >= most_pieces) throw error(errc::too_large, "too many messages in pieces");
+    pieces_.push_back({key, {}});
+    return pieces_.back();
+  }
+
+  std::size_t taken_ = 0;
+  std::size_t held_ = 0;
+  std::vector<piece> pieces_;
+  buffer whole_;
+};
+
+/// One end of the line. Belongs to its loop's thread; `post` alone may be called from any.
+class link : public std::enable_shared_from_this<link> {
+ public:
+  using socket_type = asio::local::stream_protocol::socket;
+
+  /// `on_closed(reason)` is called once, when the line has ended and every complete frame has been
+  /// delivered; whoever owns the link then says `fail_pending`.
+  link(event_loop& loop, unique_fd fd, std::uint64_t peer,
+       std::function<void(std::string reason)> on_closed)
+      : loop_(loop),
+        socket_(loop.context(), asio::local::stream_protocol(), fd.release()),
+        peer_(peer),
+        inbox_(loop_access::inbox(loop)),
+        on_closed_(std::move(on_closed)) {
+    socket_.native_non_blocking(true);
+  }
+  link(const link&) = delete;
+  link& operator=(const link&) = delete;
+  ~link() { fail_pending("the link was dropped"); }
+
+  /// The process at the other end.
+  std::uint64_t peer() const noexcept { return peer_; }
+  bool open() const noexcept { return open_; }
+
+  /// Begins to read.
+  void start() { read(loop_, shared_from_this()).detach(); }
+
+  /// Sends a command; its outcome goes to `sink`, or, for a tell, nowhere.
+  void post(std::uint64_t target, std::string_view command, buffer arguments,
+            event_loop::time_point deadline, wire_sink sink) {
+    if (event_loop::running() == &loop_) {
+      return send_command(target, command, arguments.readable(), deadline, std::move(sink));
+    }
+    auto refused = sink;
+    const bool posted = post_to(
+        *inbox_, [self = shared_from_this(), target, name = std::string(command),
+                  args = std::move(arguments), deadline, s = std::move(sink)]() mutable {
+          self->send_command(target, name, args.readable(), deadline, std::move(s));
+        });
+    if (!posted && refused) refused(gone("its event loop is closed"));
+  }
+
+  /// Writes what is queued, as far as the peer takes it now.
+  void flush() {
+    while (open_ && !writing_ && refill()) {
+      const auto n = ::send(socket_.native_handle(), out_.data(), out_.size(),
+                            MSG_NOSIGNAL | MSG_DONTWAIT);
+      if (n >= 0) {
+        out_.consume(static_cast<std::size_t>(n));
+      } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
+        writing_ = true;
+        wait_writable(loop_, shared_from_this()).detach();
+      } else if (errno != EINTR) {
+        return;  // the reader sees the end, after what the peer had sent
+      }
+    }
+  }
+
+  /// Is all written?
+  bool drained() const noexcept { return out_.empty() && large_.empty(); }
+
+  /// Ends every send that waits for an outcome.
+  void fail_pending(const std::string& why) {
+    auto sinks = std::move(sinks_);
+    sinks_.clear();
+    for (auto& [id, sink] : sinks) sink(gone(why));
+  }
+
+  /// Ends the line; `on_closed` is told nothing.
+  void close() {
+    open_ = false;
+    on_closed_ = nullptr;
+    std::error_code ignored;
+    socket_.close(ignored);
+  }
+
+ private:
+  struct outgoing {
+    frame_head head;
+    buffer bytes;
+  };
+
+  wire_outcome gone(const std::string& why) const {
+    return {{},
+            {"pulsar::error", "pulsar", static_cast<int>(errc::actor_gone),
+             fmt::format("process {} is gone: {}", peer_, why)}};
+  }
+
+  void send_command(std::uint64_t target, std::string_view command,
+                    std::span<const std::byte> arguments, event_loop::time_point deadline,
+                    wire_sink sink) {
+    if (!open_) {
+      if (sink) sink(gone("its link is closed"));
+      return;
+    }
+    const std::size_t size = sizeof(command_head) + command.size() + arguments.size();
+    if (size > largest_message || unsent() + size > most_unsent) {
+      const bool large = size > largest_message;
+      remote_failure why{"pulsar::error", "pulsar",
+                         static_cast<int>(large ? errc::too_large : errc::mailbox_full),
+                         large ? fmt::format("the arguments of '{}' take {} bytes", command, size)
+                               : fmt::format("process {} does not read", peer_)};
+      if (sink) {
+        sink({{}, std::move(why)});
+      } else {
+        log::warning("a tell of '{}' failed: {}", command, why.text);
+      }
+      return;
+    }
+    command_head head;
+    head.target = target;
+    head.deadline = deadline.time_since_epoch().count();
+    head.name_size = static_cast<std::uint32_t>(command.size());
+    frame_head frame;
+    frame.id = ++last_id_;
+    frame.kind = static_cast<std::uint8_t>(sink ? frame_kind::ask : frame_kind::tell);
+    if (sink) sinks_.emplace(frame.id, std::move(sink));
+    write(frame, {std::as_bytes(std::span(&head, 1)), std::as_bytes(std::span(command)),
+                  arguments});
+  }
+
+  void send_outcome(std::uint64_t id, wire_outcome&& outcome) {
+    if (!open_) return;
+    frame_head frame;
+    frame.id = id;
+    frame.kind = static_cast<std::uint8_t>(frame_kind::reply);
+    if (outcome.failure.type.empty() && outcome.value.size() + 1 > largest_message) {
+      outcome.failure = {"pulsar::error", "pulsar", static_cast<int>(errc::too_large),
+                         fmt::format("the result takes {} bytes", outcome.value.size())};
+    }
+    const std::byte failed{!outcome.failure.type.empty()};
+    if (failed != std::byte{}) {
+      outcome.value.clear();
+      encode(outcome.value, outcome.failure);
+    }
+    write(frame, {std::span(&failed, 1), outcome.value.readable(), {}});
+  }
+
+  void write(frame_head head, const std::array<std::span<const std::byte>, 3>& parts) {
+    const std::size_t size = parts[0].size() + parts[1].size() + parts[2].size();
+    if (size <= largest_frame) {
+      head.size = static_cast<std::uint32_t>(size);
+      out_.append(std::as_bytes(std::span(&head, 1)));
+      for (const auto part : parts) out_.append(part);
+    } else {
+      auto& large = large_.emplace_back();
+      large.head = head;
+      for (const auto part : parts) large.bytes.append(part);
+    }
+    // What this turn of the loop sends goes out in one write.
+    if (flushing_ != nullptr) return;
+    flushing_ = shared_from_this();
+    loop_access::push_ready(loop_, &flush_);
+  }
+
+  // Makes sure that there is something to write; false if there is nothing.
+  bool refill() {
+    if (!out_.empty()) return true;
+    if (large_.empty()) return false;
+    outgoing large = std::move(large_.front());
+    large_.pop_front();
+    const std::size_t n = std::min(large.bytes.size(), largest_frame);
+    large.head.size = static_cast<std::uint32_t>(n);
+    large.head.more = n < large.bytes.size();
+    out_.append(std::as_bytes(std::span(&large.head, 1)));
+    out_.append(large.bytes.readable().first(n));
+    large.bytes.consume(n);
+    if (large.head.more != 0) large_.push_back(std::move(large));
+    return true;
+  }
+
+  std::size_t unsent() const noexcept {
+    std::size_t n = out_.size();
+    for (const auto& large : large_) n += large.bytes.size();
+    return n;
+  }
+
+  static future<> wait_writable(event_loop&, std::shared_ptr<link> self) {
+    auto waited = co_await self->socket_.async_wait(socket_type::wait_write, use_result);
+    self->writing_ = false;
+    if (!std::get<0>(waited)) self->flush();
+  }
+
+  static future<> read(event_loop&, std::shared_ptr<link> self) {
+    buffer in;
+    frame_reader frames;
+    std::string reason = "it has closed its end";
+    bool reset = false;
+    for (;;) {
+      const auto room = in.prepare(std::max(largest_frame / 4, frames.missing(in)));
+      auto done = co_await self->socket_.async_read_some(
+          asio::mutable_buffer(room.data(), room.size()), use_result);
+      const std::error_code ec = std::get<0>(done);
+      if (ec == asio::error::connection_reset && !reset) {
+        reset = true;  // what the peer had sent before is still to be had
+        continue;
+      }
+      if (ec) {
+        if (ec != asio::error::eof && ec != asio::error::connection_reset) reason = ec.message();
+        break;
+      }
+      in.commit(std::get<1>(done));
+      try {
+        while (auto message = frames.next(in)) self->dispatch(*message);
+      } catch (const std::exception& e) {
+        reason = e.what();
+        log::error("the link to process {} sent what is no frame and is closed: {}", self->peer_,
+                   reason);
+        break;
+      }
+      if (!self->open_) break;
+    }
+    self->open_ = false;
+    std::error_code ignored;
+    self->socket_.shutdown(socket_type::shutdown_both, ignored);
+    if (auto tell = std::exchange(self->on_closed_, nullptr)) {
+      tell(std::move(reason));
+    } else {
+      self->fail_pending(reason);
+    }
+  }
+
+  void dispatch(const frame_reader::message& m) {
+    if (m.kind == frame_kind::reply) return settle(m.id, m.payload);
+    command_head head;
+    if (m.payload.size() < sizeof(head)) throw error(errc::malformed, "a command without a head");
+    std::memcpy(&head, m.payload.data(), sizeof(head));
+    const auto rest = m.payload.subspan(sizeof(head));
+    if (head.name_size > rest.size() || head.name_size > 4096 || head.reserved != 0) {
+      throw error(errc::malformed, "a command without its name");
+    }
+    const std::string_view name(reinterpret_cast<const char*>(rest.data()), head.name_size);
+    wire_sink sink;
+    if (m.kind == frame_kind::ask) {
+      sink = [self = weak_from_this(), inbox = inbox_, loop = &loop_,
+              id = m.id](wire_outcome&& outcome) {
+        if (event_loop::running() == loop) {
+          if (auto line = self.lock()) line->send_outcome(id, std::move(outcome));
+          return;
+        }
+        post_to(*inbox, [self, id, o = std::move(outcome)]() mutable {
+          if (auto line = self.lock()) line->send_outcome(id, std::move(o));
+        });
+      };
+    }
+    const auto target = registry::instance().find(head.target);
+    auto* cell = ref_access::cell(target);
+    if (cell == nullptr || !cell->local()) {
+      if (sink) {
+        sink({{},
+              {"pulsar::error", "pulsar", static_cast<int>(errc::actor_gone),
+               fmt::format("no actor {:#x} lives in process {}", head.target,
+                           registry::instance().process())}});
+      }
+      return;
+    }
+    buffer arguments;
+    arguments.append(rest.subspan(head.name_size));
+    cell->post_encoded(name, std::move(arguments),
+                       event_loop::time_point(event_loop::duration(head.deadline)),
+                       std::move(sink));
+  }
+
+  void settle(std::uint64_t id, std::span<const std::byte> payload) {
+    if (payload.empty()) throw error(errc::malformed, "an empty outcome");
+    const auto found = sinks_.find(id);
+    if (found == sinks_.end()) return;  // nobody waits any more
+    wire_outcome outcome;
+    if (payload[0] == std::byte{0}) {
+      outcome.value.append(payload.subspan(1));
+    } else if (const auto bad = try_decode(payload.subspan(1), outcome.failure)) {
+      throw bad.to_error();
+    }
+    const auto sink = std::move(found->second);
+    sinks_.erase(found);
+    sink(std::move(outcome));
+  }
+
+  struct flush_node : task_node {
+    explicit flush_node(link& l) noexcept : task_node(&run), owner(l) {}
+    static void run(task_node* node, bool drop) {
+      const auto self = std::exchange(static_cast<flush_node*>(node)->owner.flushing_, nullptr);
+      if (!drop) self->flush();
+    }
+    link& owner;
+  };
+
+  event_loop& loop_;
+  socket_type socket_;
+  std::uint64_t peer_;
+  std::shared_ptr<loop_inbox> inbox_;
+  std::function<void(std::string)> on_closed_;
+  bool open_ = true;
+  std::shared_ptr<link> flushing_;  // itself, while `flush_` is queued
+  bool writing_ = false;
+  buffer out_;
+  std::deque<outgoing> large_;
+  std::uint64_t last_id_ = 0;
+  std::unordered_map<std::uint64_t, wire_sink> sinks_;
+  flush_node flush_{*this};
+};
+
+}  // namespace pulsar::detail

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+
+// What a process of the program does for its arbiter: number 0 of its actors.
+
+#include <pulsar/actors/actor.hpp>
+#include <pulsar/actors/detail/local_actors.hpp>
+#include <pulsar/actors/image.hpp>
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <tuple>
+#include <utility>
+
+namespace pulsar::detail {
+
+/// An actor to be born in another process.
+struct birth_request {
+  image::function_key factory;
+  std::string name;
+  bool named = false;
+  std::uint64_t mailbox_bound = 10'000;
+  bytes arguments;
+};
+
+/// Where it was born.
+struct birth_notice {
+  std::uint64_t id = 0;
+  std::string name;
+};
+
+using factory_function = future<cell_pointer>(event_loop& loop, birth how,
+                                              std::span<const std::byte> arguments);
+
+/// Makes an `A` from encoded arguments; its place in the image is what travels.
+template <class A, class... Args>
+future<cell_pointer> factory(event_loop& loop, birth how, std::span<const std::byte> arguments) {
+  return give_birth<A, Args...>(loop, std::move(how), decode<std::tuple<Args...>>(arguments));
+}
+
+constexpr std::uint64_t node_id(std::uint64_t process) noexcept { return process << 32; }
+
+/// Registers an actor with a number of the caller's choice.
+template <class A, class... Args>
+cell_pointer place_actor(event_loop& loop, std::uint64_t id, std::string name, Args&&... args) {
+  const cell_pointer cell(new local_cell(id, std::move(name), &loop));
+  cell->actor = new A(std::forward<Args>(args)...);
+  actor_access::place(*cell->actor, cell);
+  registry::instance().enter(cell, true);
+  loop_access::local<loop_actors>(loop).add(cell);
+  return cell;
+}
+
+/// What an application runs in each of its workers.
+class worker_body {
+ public:
+  virtual ~worker_body() = default;
+  /// Begins to serve on the descriptors that the master handed out; done when it is ready.
+  virtual future<> start(std::vector<unique_fd> descriptors, bytes settings) = 0;
+  /// Takes nothing new and finishes what is under way, within `grace`.
+  virtual future<> stop(event_loop::duration grace) = 0;
+};
+
+class node final : public actor<node> {
+ public:
+  /// `ended` is called when an actor that was born here for the arbiter has ended.
+  explicit node(std::function<void(std::exception_ptr)> ended) : ended_(std::move(ended)) {}
+
+  future<birth_notice> give_birth(birth_request request) {
+    const auto make = image::resolve<factory_function>(request.factory);
+    birth how{request.name, request.named, request.mailbox_bound};
+    const cell_pointer cell = co_await make(loop(), std::move(how), request.arguments);
+    if (cell->actor != nullptr) {
+      actor_access::on_end(*cell->actor, [&l = loop(), c = cell.get(),
+                                          ended = ended_](std::exception_ptr why) {
+        loop_access::local<loop_actors>(l).remove(*c);
+        ended(why);
+      });
+    }
+    co_return birth_notice{cell->id, cell->name};
+  }
+
+  /// Starts the body of an application's worker.
+  future<> start_worker(bytes settings) {
+    if (!body_) throw error(errc::spawn_failed, "this process is no worker of an application");
+    co_await body_->start(std::move(descriptors_), std::move(settings));
+  }
+
+  void set_body(std::unique_ptr<worker_body> body, std::vector<unique_fd> descriptors) {
+    body_ = std::move(body);
+    descriptors_ = std::move(descriptors);
+  }
+  worker_body* body() noexcept { return body_.get(); }
+
+  using commands = pulsar::commands<&node::give_birth, &node::start_worker>;
+
+ private:
+  std::function<void(std::exception_ptr)> ended_;
+  std::unique_ptr<worker_body> body_;
+  std::vector<unique_fd> descriptors_;
+};
+
+}  // namespace pulsar::detail

@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+
+// The life of a worker process: from its hand-shake with the arbiter to its exit.
+
+#include <pulsar/actors/detail/control_line.hpp>
+#include <pulsar/actors/detail/node.hpp>
+#include <pulsar/actors/detail/peers.hpp>
+#include <pulsar/actors/worker_environment.hpp>
+#include <pulsar/core/signals.hpp>
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdlib>
+#include <exception>
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace pulsar::detail {
+
+inline constexpr std::uint64_t arbiter_process = 1;
+
+/// Workers are numbered from 1 by the arbiter; processes of the program from 1, the master first.
+constexpr std::uint64_t process_of_worker(std::uint64_t serial) noexcept { return serial + 1; }
+
+class worker {
+ public:
+  /// `make_body` is what an application's worker runs; none in a worker for actors.
+  explicit worker(std::function<std::unique_ptr<worker_body>()> make_body)
+      : make_body_(std::move(make_body)) {}
+
+  /// Serves until the arbiter says stop or dies; the exit code.
+  int run() {
+    auto& process = this_process();
+    const auto& marker = process.marker();
+    registry::instance().set_process(process_of_worker(marker.serial));
+    speaker_ = fmt::format("worker {}", marker.serial);
+    const log_scope speaker(speaker_);
+    peers& lines = loop_access::local<peers>(loop_);
+    const main_loop_scope main(loop_);
+
+    control_ = std::make_shared<control_line>(loop_, process.take_control_socket());
+    lines.on_unknown([this](std::uint64_t wanted) {
+      control_message m;
+      m.kind = control_kind::introduce;
+      m.number = wanted;
+      control_->send(m);
+    });
+    lines.add(arbiter_process, process.take_stream());
+
+    node_ = place_actor<node>(loop_, node_id(registry::instance().process()), speaker_,
+                              [this](std::exception_ptr why) { actor_ended(why); });
+    if (marker.kind == worker_kind::application) {
+      // What the master's workers inherit stands behind the two sockets.
+      std::vector<unique_fd> inherited;
+      for (int fd : open_descriptors()) {
+        if (fd > STDERR_FILENO && fd != marker.control && fd != marker.stream && is_inherited(fd)) {
+          set_close_on_exec(fd);
+          inherited.emplace_back(fd);
+        }
+      }
+      static_cast<node&>(*node_->actor).set_body(make_body_(), std::move(inherited));
+    }
+    install_signals();
+    control_->start([this](auto&& m, auto&& fds) { on_control(std::move(m), std::move(fds)); },
+                    [this] { on_orphaned(); });
+    control_message hello;
+    hello.number = wire_version;
+    hello.objects = image::describe();
+    control_->send(hello);
+    process.mark_serving();
+
+    loop_.create_task([this] { return begin(node_); }).detach();
+    loop_.run_forever();
+    loop_.close();
+    return exit_code_;
+  }
+
+ private:
+  static bool is_inherited(int fd) {
+    const int flags = ::fcntl(fd, F_GETFD);
+    return flags >= 0 && (flags & FD_CLOEXEC) == 0;
+  }
+
+  static future<> begin(cell_pointer cell) { return actor_access::begin(std::move(cell)); }
+
+  void install_signals() {
+    ::signal(SIGINT, SIG_IGN);  // the terminal's, meant for the arbiter
+    ::signal(SIGHUP, SIG_IGN);
+    ::signal(SIGPIPE, SIG_IGN);
+    loop_.add_signal_handler(SIGTERM, [this] { leave(std::chrono::seconds(5), "SIGTERM"); });
+    loop_.add_signal_handler(SIGQUIT, [this] { leave({}, "SIGQUIT"); });
+    sigset_t all;
+    ::sigemptyset(&all);
+    for (const int s : {SIGINT, SIGHUP, SIGTERM, SIGQUIT}) ::sigaddset(&all, s);
+    ::pthread_sigmask(SIG_UNBLOCK, &all, nullptr);
+  }
+
+  void on_control(control_message&& m, std::vector<unique_fd>&& descriptors) {
+    peers& lines = loop_access::local<peers>(loop_);
+    switch (m.kind) {
+      case control_kind::welcome: break;
+      case control_kind::refused:
+        log::critical("the arbiter refuses this process: {}", m.text);
+        exit_code_ = misuse_exit_code;
+        loop_.stop();
+        break;
+      case control_kind::line:
+        if (descriptors.size() == 1) lines.add(m.number, std::move(descriptors[0]));
+        break;
+      case control_kind::down: lines.down(m.number, m.text); break;
+      case control_kind::stop: leave(std::chrono::milliseconds(m.number), "the arbiter"); break;
+      default: log::error("the arbiter sent a control packet of unknown kind"); break;
+    }
+  }
+
+  // The rule for the arbiter's death: drain and leave, whatever signal comes or not.
+  void on_orphaned() {
+    if (leaving_) return;
+    log::error("the arbiter has died: this worker drains and ends");
+    ::signal(SIGALRM, SIG_DFL);
+    ::alarm(4);
+    leave(std::chrono::seconds(2), "the arbiter's death");
+  }
+
+  void actor_ended(std::exception_ptr why) {
+    if (why != nullptr) exit_code_ = 1;
+    leave(std::chrono::seconds(5), "the end of its actor");
+  }
+
+  void leave(event_loop::duration grace, std::string_view because) {
+    if (std::exchange(leaving_, true)) return;
+    log::debug("ending because of {}", because);
+    depart(*this, grace).detach();
+  }
+
+  static future<> depart(worker& self, event_loop::duration grace) {
+    if (self.node_->actor != nullptr) {
+      if (auto* body = static_cast<node&>(*self.node_->actor).body()) {
+        auto stopped = co_await as_result(body->stop(grace));
+        if (!stopped) log::error("the worker did not stop cleanly: {}", stopped.message());
+      }
+    }
+    auto ended = co_await as_result(stop_actors(self.loop_, grace));
+    if (!ended) log::error("the actors did not stop cleanly: {}", ended.message());
+    // Their last words go out before the process does.
+    peers& lines = loop_access::local<peers>(self.loop_);
+    const auto limit = self.loop_.time() + std::chrono::seconds(1);
+    do {
+      co_await sleep(std::chrono::milliseconds(1), self.loop_);
+    } while (!lines.drained() && self.loop_.time() < limit);
+    self.loop_.stop();
+  }
+
+  event_loop loop_;
+  std::function<std::unique_ptr<worker_body>()> make_body_;
+  std::string speaker_;
+  std::shared_ptr<control_line> control_;
+  cell_pointer node_;
+  bool leaving_ = false;
+  int exit_code_ = 0;
+};
+
+/// Serves as the worker that this process is, and never returns.
+[[noreturn]] inline void serve_as_worker(
+    std::function<std::unique_ptr<worker_body>()> make_body = {}) {
+  int code = 1;
+  try {
+    worker w(std::move(make_body));
+    code = w.run();
+  } catch (const std::exception& e) {
+    log::critical("the worker failed: {}", e.what());
+  }
+  actor_threads::instance().stop_all();
+  std::exit(code);
+}
+
+}  // namespace pulsar::detail

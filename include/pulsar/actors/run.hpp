@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+
+/// \file
+/// `run`: the arbiter, the main loop, and the program's exit code.
+///
+///     pulsar::future<> app() { ... }
+///     int main(int argc, char** argv) { return pulsar::run(argc, argv, app); }
+///
+/// Exit codes: 0 when `app` ended or a TERM or INT ended it gracefully, 1 when it threw, 2 for a bad
+/// command line, 70 when the program misused its workers. A second INT, or QUIT, ends it at once.
+/// In a worker process `run` serves and never returns.
+
+#include <pulsar/actors/arbiter.hpp>
+#include <pulsar/actors/spawn.hpp>
+#include <pulsar/core/signals.hpp>
+
+#include <signal.h>
+#include <sys/resource.h>
+
+#include <chrono>
+#include <cstdlib>
+#include <exception>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <utility>
+
+namespace pulsar {
+
+/// Serves, and never returns, if this process is a worker for actors. To be called first in `main`
+/// by programs that call `run` later or not at all, such as test programs.
+inline void serve_if_worker(int, char**) {
+  if (this_process().is_worker() && this_process().marker().kind == worker_kind::actor) {
+    detail::serve_as_worker();
+  }
+}
+
+namespace detail {
+
+/// Reads `--concurrency NAME` and PULSAR_CONCURRENCY; false with a sentence for a bad one.
+inline bool read_concurrency(int argc, char** argv) {
+  std::string_view text;
+  if (const char* value = std::getenv("PULSAR_CONCURRENCY")) text = value;
+  for (int i = 1; i < argc; ++i) {
+    const std::string_view arg = argv[i];
+    if (arg == "--concurrency" && i + 1 < argc) text = argv[i + 1];
+    if (arg.starts_with("--concurrency=")) text = arg.substr(arg.find('=') + 1);
+  }
+  if (text.empty()) return true;
+  if (const auto kind = parse_concurrency(text)) {
+    set_default_concurrency(*kind);
+    return true;
+  }
+  fmt::print(stderr, "--concurrency is '{}', but must be process, thread or coroutine\n", text);
+  return false;
+}
+
+/// The master's side of `run`: one arbiter, one loop.
+class master {
+ public:
+  using body = std::function<future<>()>;
+
+  /// Runs `app` until it has ended, or a signal ends it; then ends every worker and actor.
+  int run(body app) {
+    this_process().require_serving("run an event loop");
+    ::signal(SIGPIPE, SIG_IGN);
+    raise_descriptor_limit();
+    const log_scope speaker("arbiter");
+    const main_loop_scope main(loop_);
+    loop_access::local<peers>(loop_);
+    arbiter_ = place_actor<arbiter>(loop_, node_id(arbiter_process), "arbiter");
+    loop_.add_signal_handler(SIGTERM, [this] { interrupt("TERM"); });
+    loop_.add_signal_handler(SIGINT, [this] { interrupt("INT"); });
+    loop_.add_signal_handler(SIGQUIT, [this] { quit(); });
+    loop_.create_task([this] { return begin(arbiter_); }).detach();
+    whole(*this, std::move(app), loop_).detach();
+    loop_.run_forever();
+    actor_threads::instance().stop_all();
+    loop_.close();
+    return exit_code_;
+  }
+
+  event_loop& loop() noexcept { return loop_; }
+  void set_grace(event_loop::duration grace) noexcept { grace_ = grace; }
+  void set_exit_code(int code) noexcept { exit_code_ = code; }
+
+ private:
+  static future<> begin(cell_pointer cell) { return actor_access::begin(std::move(cell)); }
+
+  void interrupt(std::string_view which) {
+    if (stopping_ && which == "INT") return quit();
+    if (std::exchange(stopping_, true)) return;
+    log::info("{} received: stopping", which);
+    app_.cancel();
+  }
+
+  void quit() {
+    log::warning("ending at once");
+    if (auto* a = arbiter::instance()) a->kill_workers();
+    grace_ = {};
+    stopping_ = true;
+    app_.cancel();
+  }
+
+  static future<> whole(master& self, body app, event_loop& loop) {
+    std::exception_ptr why;
+    try {
+      self.app_ = app();
+      co_await self.app_;
+    } catch (...) {
+      why = std::current_exception();
+    }
+    if (why != nullptr && !(self.stopping_ && is_cancelled(why))) {
+      log::critical("the program failed: {}", describe(why));
+      if (self.exit_code_ == 0) self.exit_code_ = 1;
+    }
+    self.stopping_ = true;
+    if (auto* a = arbiter::instance()) {
+      auto ended = co_await as_result(a->stop_workers(self.grace_));
+      if (!ended) log::error("workers did not stop cleanly: {}", ended.message());
+    }
+    auto stopped = co_await as_result(stop_actors(loop, self.grace_));
+    if (!stopped) log::error("actors did not stop cleanly: {}", stopped.message());
+    loop.stop();
+  }
+
+  event_loop loop_;
+  cell_pointer arbiter_;
+  future<> app_;
+  event_loop::duration grace_ = std::chrono::seconds(5);
+  bool stopping_ = false;
+  int exit_code_ = 0;
+};
+
+}  // namespace detail
+
+/// Runs `app`, a callable that returns `future<>`, with an arbiter; the exit code for `main`.
+template <class App>
+int run(int argc, char** argv, App app) {
+  const run_scope scope;
+  serve_if_worker(argc, argv);
+  if (!detail::read_concurrency(argc, argv)) return 2;
+  detail::master m;
+  return m.run([app = std::move(app)]() mutable { return app(); });
+}
+
+/// The same without a command line.
+template <class App>
+  requires std::is_invocable_v<App&>
+int run(App app) {
+  return run(0, nullptr, std::move(app));
+}
+
+}  // namespace pulsar
