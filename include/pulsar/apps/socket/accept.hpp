@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+
+/// \file
+/// `accept_each`: the accept loop of a server.
+///
+///     auto accepting = pulsar::accept_each(loop, std::move(at), [](pulsar::unique_fd connection) {
+///       serve(std::move(connection));
+///     });
+///     accepting.cancel();   // stops accepting and closes the listener here
+///
+/// It is made for several processes or threads on one socket, and for the hour in which the
+/// descriptors run out.
+
+#include <pulsar/apps/socket/listener.hpp>
+#include <pulsar/core/descriptor.hpp>
+#include <pulsar/core/error.hpp>
+#include <pulsar/core/log.hpp>
+#include <pulsar/core/operation.hpp>
+#include <pulsar/core/timeout.hpp>
+
+#include <asio/io_context.hpp>
+#include <asio/posix/basic_stream_descriptor.hpp>
+#include <sched.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <cstddef>
+#include <functional>
+#include <system_error>
+#include <utility>
+
+namespace pulsar {
+
+namespace detail {
+
+enum class accept_failure {
+  none_waits,  // nobody waits any more
+  skipped,     // that connection is lost, the next one may do
+  exhausted,   // neither descriptors nor memory: better later
+  fatal,
+};
+
+inline accept_failure classify_accept_failure(int code) noexcept {
+  switch (code) {
+    case EAGAIN: return accept_failure::none_waits;
+    case EMFILE:
+    case ENFILE:
+    case ENOBUFS:
+    case ENOMEM: return accept_failure::exhausted;
+    // Errors of the network that belong to the connection, and firewall rules: accept(2).
+    case EINTR:
+    case ECONNABORTED:
+    case EPROTO:
+    case EPERM:
+    case ENETDOWN:
+    case ENOPROTOOPT:
+    case EHOSTDOWN:
+    case ENONET:
+    case EHOSTUNREACH:
+    case EOPNOTSUPP:
+    case ENETUNREACH:
+    case ETIMEDOUT: return accept_failure::skipped;
+    default: return accept_failure::fatal;
+  }
+}
+
+// Lets Asio wait on a descriptor that somebody else owns.
+class borrowed_descriptor {
+ public:
+  borrowed_descriptor(event_loop& loop, int fd) : descriptor_(loop.context(), fd) {}
+  borrowed_descriptor(const borrowed_descriptor&) = delete;
+  borrowed_descriptor& operator=(const borrowed_descriptor&) = delete;
+  ~borrowed_descriptor() { static_cast<void>(descriptor_.release()); }
+
+  auto readable() {
+    return descriptor_.async_wait(asio::posix::descriptor_base::wait_read, use_future);
+  }
+
+ private:
+  asio::posix::basic_stream_descriptor<asio::io_context::executor_type> descriptor_;
+};
+
+// Says at most once a second that connections have to wait.
+class exhaustion_log {
+ public:
+  void say(event_loop& loop, const listener& at, const std::error_code& why) {
+    ++count_;
+    if (said_ && loop.time() - last_ < std::chrono::seconds(1)) return;
+    log::error("{}: cannot accept connections{}: {}; trying again ({} times so far)",
+               at.local().to_string(), remedy_for(why.value()), why.message(), count_);
+    said_ = true;
+    last_ = loop.time();
+  }
+
+ private:
+  bool said_ = false;
+  event_loop::time_point last_{};
+  std::size_t count_ = 0;
+};
+
+// A connection wakes every process on the socket, but the one that has the processor would take it
+// and the next ones too. So the processor is offered to the others behind each connection; up to 64
+// times in a row and 50 times a second, for strangers are offered it as well.
+class courtesy {
+ public:
+  void offer(event_loop::time_point now) noexcept {
+    spent_ = std::max(spent_, now);
+    if (spent_ - now > 64 * interval) return;
+    spent_ += interval;
+    ::sched_yield();
+  }
+
+ private:
+  static constexpr auto interval = std::chrono::milliseconds(20);
+  event_loop::time_point spent_{};
+};
+
+}  // namespace detail
+
+/// Hands every connection of `from` to `take`, which must not throw, until it is cancelled; then
+/// the listener is closed. A connection that fails while it is accepted is passed over. When
+/// descriptors or memory run out it logs that, at most once a second, waits a tenth of a second and
+/// goes on.
+///
+/// Between connections the loop has its turn, and if the listener was adopted, so have the other
+/// processes that accept from it: connections spread evenly over them.
+///
+/// Throws `errc::cancelled`, and the system's error for a descriptor that cannot accept.
+inline future<> accept_each(event_loop& loop, listener from, std::function<void(unique_fd)> take) {
+  // Not the parameter: that one would stay open as long as the future is kept.
+  const listener at = std::move(from);
+  detail::borrowed_descriptor descriptor(loop, at.fd());
+  detail::exhaustion_log exhaustion;
+  detail::courtesy courtesy;
+  for (;;) {
+    co_await descriptor.readable();
+    std::error_code failure;
+    unique_fd connection = at.accept(failure);
+    if (connection) {
+      take(std::move(connection));
+      if (at.adopted()) courtesy.offer(loop.time());
+      continue;
+    }
+    switch (detail::classify_accept_failure(failure.value())) {
+      case detail::accept_failure::none_waits:
+      case detail::accept_failure::skipped: break;
+      case detail::accept_failure::exhausted:
+        exhaustion.say(loop, at, failure);
+        co_await sleep(std::chrono::milliseconds(100), loop);
+        break;
+      case detail::accept_failure::fatal:
+        throw error(failure, "cannot accept connections on " + at.local().to_string());
+    }
+  }
+}
+
+}  // namespace pulsar
