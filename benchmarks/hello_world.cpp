@@ -153,6 +153,44 @@ void compare_answers(const std::string& name, const std::string& ours, const std
   }
 }
 
+/// Where the server of the same build stands, unless another one is named.
+std::string pulsar_server(const bench::suite& suite) {
+  const fs::path self = fs::read_symlink("/proc/self/exe");
+  const auto beside = self.parent_path().parent_path() / "examples" / "hello_world";
+  return suite.own("server", beside.string());
+}
+
+std::vector<std::string> pulsar_command(const bench::suite& suite,
+                                        std::uint16_t port,
+                                        int workers) {
+  return {
+      program("examples/hello_world (build it, or name it with --server)", {pulsar_server(suite)}),
+      "--bind",
+      fmt::format("127.0.0.1:{}", port),
+      "--workers",
+      std::to_string(workers),
+      "--concurrency",
+      "process",
+      "--log-level",
+      "warning"};
+}
+
+/// Requests one after another over one connection to a server with one worker.
+bench::kernel requests_in_turn(const bench::suite& suite) {
+  const auto port = bench::free_port();
+  auto server = std::make_shared<bench::server_process>(pulsar_command(suite, port, 1), port);
+  auto connection = std::make_shared<bench::http_connection>(port);
+  return [server, connection](std::uint64_t requests) {
+    return bench::timed([&] {
+      for (; requests != 0; --requests) {
+        if (!connection->ask().starts_with("HTTP/1.1 200 ")) {
+          throw std::runtime_error("the server does not answer with 200");
+        }
+      }
+    });
+  };
+}
+
 struct contestant {
   std::string name;
   std::uint16_t port;
@@ -200,14 +238,8 @@ class comparison {
   }
 
   void start_pulsar(const std::string& name) {
-    const fs::path self = fs::read_symlink("/proc/self/exe");
-    const auto beside = self.parent_path().parent_path() / "examples" / "hello_world";
-    const auto server = program("examples/hello_world (build it, or name it with --server)",
-                                {suite_.own("server", beside.string())});
     const auto port = bench::free_port();
-    start(name, port,
-          {server, "--bind", fmt::format("127.0.0.1:{}", port), "--workers",
-           std::to_string(workers_), "--concurrency", "process", "--log-level", "warning"});
+    start(name, port, pulsar_command(suite_, port, workers_));
   }
 
   void start(const std::string& name, std::uint16_t port, const std::vector<std::string>& command) {
@@ -224,8 +256,8 @@ class comparison {
   void keep(contestant started) {
     contestants_.push_back(std::move(started));
     const auto& latest = contestants_.back();
-    compare_answers(latest.name, bench::http_answer(latest.port),
-                    bench::http_answer(contestants_.front().port));
+    compare_answers(latest.name, bench::http_connection(latest.port).ask(),
+                    bench::http_connection(contestants_.front().port).ask());
   }
 
   double requests_per_cpu_second(const contestant& each) {
@@ -258,11 +290,17 @@ class comparison {
 }  // namespace
 
 int main(int argc, char** argv) {
-  return bench::run(argc, argv,
-                    [](bench::suite& suite) {
-                      const int workers =
-                          bench::parse_number<int>("--workers", suite.own("workers", "2"));
-                      comparison(suite, workers).run("hello_world");
-                    },
-                    {"--server", "--wrk", "--nginx", "--workers", "--seconds"});
+  return bench::run(
+      argc, argv,
+      [](bench::suite& suite) {
+        const int workers = bench::parse_number<int>("--workers", suite.own("workers", "2"));
+        if (::access(pulsar_server(suite).c_str(), X_OK) == 0) {
+          suite.count({"hello_world", [&] { return requests_in_turn(suite); }, {}, 4000});
+        } else if (suite.asked().countable) {
+          fmt::print(stderr, "note: hello_world is not counted: {} is not built\n",
+                     pulsar_server(suite));
+        }
+        comparison(suite, workers).run("hello_world");
+      },
+      {"--server", "--wrk", "--nginx", "--workers", "--seconds"});
 }

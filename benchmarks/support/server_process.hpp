@@ -29,6 +29,7 @@
 #include <map>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <system_error>
 #include <thread>
 #include <utility>
@@ -85,37 +86,50 @@ inline std::uint16_t free_port() {
   return ntohs(address.sin_port);
 }
 
-/// What 127.0.0.1:`port` answers to "GET /", up to the end of a body of `Content-Length` bytes.
-/// Throws `std::system_error` if it cannot be reached.
-inline std::string http_answer(std::uint16_t port) {
-  const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  auto address = detail::local_address(port);
-  timeval patience{5, 0};
-  ::setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-  if (::connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0) {
-    const int failure = errno;
-    ::close(fd);
-    throw std::system_error(failure, std::generic_category(), "connect");
+/// One connection to 127.0.0.1 that asks "GET /" and stays open.
+class http_connection {
+ public:
+  /// Throws `std::system_error` if nobody accepts.
+  explicit http_connection(std::uint16_t port)
+      : fd_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+    auto address = detail::local_address(port);
+    const timeval patience{15, 0};
+    ::setsockopt(fd_, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    if (::connect(fd_, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0) {
+      const int failure = errno;
+      ::close(fd_);
+      throw std::system_error(failure, std::generic_category(), "connect");
+    }
   }
-  const std::string question = "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n";
-  std::string answer;
-  if (::send(fd, question.data(), question.size(), MSG_NOSIGNAL) > 0) {
+  http_connection(const http_connection&) = delete;
+  http_connection& operator=(const http_connection&) = delete;
+  ~http_connection() { ::close(fd_); }
+
+  /// The answer to one request, up to the end of a body of `Content-Length` bytes; what there is of
+  /// it if the server closes or is silent for 15 s.
+  std::string ask() {
+    static constexpr std::string_view question = "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n";
+    std::string answer;
+    if (::send(fd_, question.data(), question.size(), MSG_NOSIGNAL) <= 0) return answer;
     char bytes[4096];
-    for (;;) {
-      const auto end = answer.find("\r\n\r\n");
-      const auto length = answer.find("Content-Length: ");
-      if (end != std::string::npos && length < end &&
-          answer.size() >= end + 4 + std::stoul(answer.substr(length + 16))) {
-        break;
-      }
-      const auto n = ::recv(fd, bytes, sizeof bytes, 0);
+    while (!is_whole(answer)) {
+      const auto n = ::recv(fd_, bytes, sizeof bytes, 0);
       if (n <= 0) break;
       answer.append(bytes, static_cast<std::size_t>(n));
     }
+    return answer;
   }
-  ::close(fd);
-  return answer;
-}
+
+ private:
+  static bool is_whole(const std::string& answer) {
+    const auto end = answer.find("\r\n\r\n");
+    const auto length = answer.find("Content-Length: ");
+    return end != std::string::npos && length < end &&
+           answer.size() >= end + 4 + std::stoul(answer.substr(length + 16));
+  }
+
+  int fd_;
+};
 
 /// A server on 127.0.0.1; ended with all its workers when this object ends.
 class server_process {
@@ -166,10 +180,10 @@ class server_process {
 
  private:
   void wait_until_it_accepts(std::uint16_t port) {
-    const double until = wall_seconds() + 15;
+    const double until = wall_seconds() + 30;
     for (;;) {
       try {
-        if (!http_answer(port).empty()) return;
+        if (!http_connection(port).ask().empty()) return;
       } catch (const std::system_error&) {
         // Not yet there.
       }
@@ -181,7 +195,7 @@ class server_process {
       }
       if (wall_seconds() > until) {
         throw std::runtime_error(name_ + " does not answer on port " + std::to_string(port) +
-                                 " within 15 s");
+                                 " within 30 s");
       }
       std::this_thread::sleep_for(std::chrono::milliseconds(20));
     }

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: BSD-3-Clause
+
+/// \file
+/// One `send` to an actor in another process and its reply. Beside it a message of 64 bytes there
+/// and back over a bare Unix stream pair, pinned to the same CPUs. On two CPUs most of the time is
+/// spent waking the other side; on one CPU it is system calls, switches and our own code.
+
+#include <pulsar/pulsar.hpp>
+
+#include "support/harness.hpp"
+#include "support/raw_pair.hpp"
+
+#include <cstddef>
+#include <cstdint>
+
+namespace {
+
+using namespace pulsar::literals;
+
+constexpr std::size_t message_size = 64;
+constexpr std::uint64_t warm_up = 100;
+
+class account : public pulsar::actor<account> {
+ public:
+  void pin(std::uint64_t cpu) { bench::pin(cpu); }
+  long deposit(long cents) { return cents_ += cents; }
+  using commands = pulsar::commands<&account::pin, &account::deposit>;
+
+ private:
+  long cents_ = 0;
+};
+
+pulsar::future<> asks(pulsar::actor_ref<account> bank, std::uint64_t left) {
+  for (; left != 0; --left) {
+    const long cents = co_await send(bank, "deposit"_cmd, 1);
+    bench::do_not_optimize(cents);
+  }
+}
+
+pulsar::future<> measure(std::uint64_t cpu, std::uint64_t times, double& seconds) {
+  // Spawned before we pin ourselves: a child may use only the CPUs of its parent.
+  auto bank = co_await pulsar::spawn<account, pulsar::concurrency::process>();
+  const bench::pinned here(0);
+  co_await send(bank, "pin"_cmd, cpu);
+  co_await asks(bank, warm_up);
+  const double began = bench::wall_seconds();
+  co_await asks(bank, times);
+  seconds = bench::wall_seconds() - began;
+}
+
+/// We run on the first CPU, the actor on `cpu`.
+bench::kernel ask_process(char* program, std::uint64_t cpu) {
+  return [program, cpu](std::uint64_t times) {
+    double seconds = 0;
+    char* arguments[] = {program, nullptr};
+    pulsar::run(1, arguments, [&] { return measure(cpu, times, seconds); });
+    return seconds;
+  };
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  pulsar::serve_if_worker(argc, argv);
+  return bench::run(argc, argv, [&](bench::suite& suite) {
+    const auto compare = [&](const char* name, std::size_t cpu) {
+      suite.compare(
+          {"raw stream pair", [=] { return bench::raw_round_trips(message_size, 0, cpu); }, {}},
+          {{name, [=] { return ask_process(argv[0], cpu); }, bench::ratio_at_most(1.5, 1.2),
+            2000}});
+    };
+    compare("ask_process", 1);
+    compare("ask_process:same_cpu", 0);
+  });
+}
