@@ -10,6 +10,7 @@
 #include <pulsar/actors/command.hpp>
 #include <pulsar/actors/concurrency.hpp>
 #include <pulsar/actors/info.hpp>
+#include <pulsar/actors/monitor.hpp>
 #include <pulsar/actors/process.hpp>
 #include <pulsar/actors/ref.hpp>
 #include <pulsar/actors/registry.hpp>

@@ -7,11 +7,13 @@
 ///     pulsar::future<> app() { ... }
 ///     int main(int argc, char** argv) { return pulsar::run(argc, argv, app); }
 ///
-/// Exit codes: 0 when `app` ended or a TERM or INT ended it gracefully, 1 when it threw, 2 for a bad
-/// command line, 70 when the program misused its workers. A second INT, or QUIT, ends it at once.
+/// Exit codes: 0 when `app` ended or a TERM or INT ended it gracefully, 1 when it threw, its own when
+/// it threw `program_exit`, 2 for a bad command line, 3 when the workers of an application cannot
+/// start, 70 when the program misused its workers. A second INT, or QUIT, ends it at once.
 /// In a worker process `run` serves and never returns.
 
 #include <pulsar/actors/arbiter.hpp>
+#include <pulsar/actors/monitor.hpp>
 #include <pulsar/actors/spawn.hpp>
 #include <pulsar/core/signals.hpp>
 
@@ -108,6 +110,9 @@ class master {
     try {
       self.app_ = app();
       co_await self.app_;
+    } catch (const program_exit& e) {
+      log::critical("{}", e.what());
+      self.exit_code_ = e.code();
     } catch (...) {
       why = std::current_exception();
     }

@@ -451,7 +451,8 @@ invocation* decode_invocation(actor_cell& target,
 }
 
 template <class A, class... E>
-decode_command find_wire_command(std::string_view name, command_list<E...>*) noexcept {
+decode_command find_wire_command([[maybe_unused]] std::string_view name,
+                                 command_list<E...>*) noexcept {
   decode_command found = nullptr;
   static_cast<void>(((E::name == name ? (found = &decode_invocation<E, A>, true) : false) || ...));
   return found;

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+
+/// \file
+/// `application`: something that is served by a number of workers.
+///
+///     class echo : public pulsar::application {
+///      public:
+///       echo() : application("echo") {}
+///       std::unique_ptr<pulsar::worker_body> make_worker() override { ... }
+///     };
+///     int main(int argc, char** argv) { return echo().run(argc, argv); }
+///
+/// `run` reads the command line, opens the listeners, starts the workers and keeps them alive until
+/// TERM or INT. A worker process runs `main` too, up to the same `run`, and there serves: so what a
+/// worker needs is simply what `main` has built. Exit codes are those of `pulsar::run`; 1 also when
+/// an address cannot be bound.
+
+#include <pulsar/actors/monitor.hpp>
+#include <pulsar/actors/run.hpp>
+#include <pulsar/apps/application/settings.hpp>
+
+#include <chrono>
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace pulsar {
+
+class application {
+ public:
+  explicit application(std::string name, std::string about = {})
+      : name_(std::move(name)), about_(std::move(about)) {}
+  application(const application&) = delete;
+  application& operator=(const application&) = delete;
+  virtual ~application() = default;
+
+  const std::string& name() const noexcept { return name_; }
+
+  /// The values of the command line, once `run` has read it.
+  const settings& config() const noexcept { return settings_; }
+
+  /// Serves until TERM or INT; the exit code for `main`. In a worker process it never returns.
+  int run(int argc, const char* const* argv) {
+    const run_scope scope;
+    auto& process = this_process();
+    if (process.is_worker() && process.marker().kind == worker_kind::actor) {
+      detail::serve_as_worker();
+    }
+    auto parsed = parse_settings(argc, argv, {name_, about_}, std::move(settings_));
+    settings_ = std::move(parsed.values);
+    if (parsed.exit) return *parsed.exit;
+    log::set_level(settings_.level);
+    set_default_concurrency(settings_.concurrency);
+    if (process.is_worker()) {
+      detail::serve_as_worker([this] { return make_worker(); });
+    }
+    return run_master(scope.ordinal());
+  }
+
+ protected:
+  /// What runs in each worker: made there, in its thread. May be called from several threads.
+  virtual std::unique_ptr<worker_body> make_worker() = 0;
+
+  /// Opens, in the master, what the workers inherit; the descriptors stay the application's. Throws
+  /// with a sentence that says what is in the way.
+  virtual std::vector<int> open() { return {}; }
+
+  /// Every worker is ready. In the master.
+  virtual void when_ready() {}
+
+  /// Closes what `open` has opened.
+  virtual void close() noexcept {}
+
+  /// To be changed before `run`, whose command line goes first.
+  settings& defaults() noexcept { return settings_; }
+
+ private:
+  int run_master(std::uint64_t ordinal) {
+    worker_plan plan;
+    plan.name = name_;
+    plan.workers = settings_.workers;
+    plan.concurrency = settings_.concurrency;
+    plan.ordinal = ordinal;
+    plan.make = [this] { return make_worker(); };
+    plan.grace = settings_.graceful_timeout;
+    try {
+      plan.descriptors = open();
+    } catch (const std::exception& e) {
+      log::critical("{} cannot start: {}", name_, e.what());
+      return 1;
+    }
+    detail::master m;
+    m.set_grace(settings_.graceful_timeout);
+    const int code = m.run([this, &m, &plan] { return supervise(m.loop(), *this, plan); });
+    close();
+    return code;
+  }
+
+  static future<> supervise(event_loop& loop, application& self, worker_plan plan) {
+    const auto grace = plan.grace;
+    monitor pool(std::move(plan), loop);
+    std::exception_ptr why;
+    try {
+      co_await pool.start();
+      self.when_ready();
+      co_await pool.watch();
+    } catch (...) {
+      why = std::current_exception();
+    }
+    self.close();
+    co_await pool.stop(grace);
+    std::rethrow_exception(why);
+  }
+
+  std::string name_;
+  std::string about_;
+  settings settings_;
+};
+
+}  // namespace pulsar
