@@ -48,7 +48,7 @@ status=0
 : >"$scratch/rows"
 for program in "$@"; do
   # A program that hangs must not hold up the others for ever.
-  if timeout --foreground 300 "$program" $json $quick $header >"$scratch/out"; then
+  if timeout --foreground 400 "$program" $json $quick $header >"$scratch/out"; then
     if [ -n "$json" ]; then
       # One row a line between the brackets; commas are set when all are together.
       sed -e '/^[][]$/d' -e 's/,$//' "$scratch/out" >>"$scratch/rows"
@@ -58,7 +58,7 @@ for program in "$@"; do
     fi
   else
     code=$?
-    [ "$code" -ne 124 ] || echo "run.sh: $program did not end within 300 s" >&2
+    [ "$code" -ne 124 ] || echo "run.sh: $program did not end within 400 s" >&2
     echo "run.sh: $program failed with exit code $code" >&2
     status=1
   fi
