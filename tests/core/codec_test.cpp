@@ -410,6 +410,22 @@ class own_category final : public std::error_category {
   const char* name_;
 };
 
+// A namespace whose functions take anything must not be asked.
+namespace greedy {
+struct item {
+  int value = 0;
+  std::vector<item> more;
+};
+template <class... Args>
+void encode(Args&&...) = delete;
+template <class... Args>
+void decode_value(Args&&...) = delete;
+template <auto, class... Args>
+void encode_value(Args&&...) = delete;
+template <class... Args>
+void visit_fields(Args&&...) = delete;
+}  // namespace greedy
+
 }  // namespace
 
 TEST_SUITE("codec") {
@@ -1168,9 +1184,29 @@ TEST_SUITE("codec") {
     CHECK(decode<std::vector<std::string>>(out.readable().subspan(10)) == words);
   }
 
+  TEST_CASE("functions beside a type that happen to have the codec's names are left alone") {
+    greedy::item item;
+    item.more.resize(2);
+    item.more[1].value = 5;
+    CHECK(decode<greedy::item>(pulsar::encode(item)).more[1].value == 5);
+    CHECK(decode<greedy::item>(encode_named(item)).more[1].value == 5);
+  }
+
+  TEST_CASE("a type without fields is an empty array") {
+    struct empty {
+      bool operator==(const empty&) const = default;
+    };
+    check_round_trip(empty());
+    check_round_trip(std::vector<empty>(3));
+    CHECK(decode<empty>(hex("930102a161")) == empty());
+    CHECK(decode<empty>(hex("81a16101")) == empty());
+  }
+
   TEST_CASE("concepts tell what travels without a hard error") {
     CHECK(pulsar::encodable<order>);
     CHECK(pulsar::decodable<order>);
+    pulsar::assert_encodable<const order&>();
+    pulsar::assert_decodable<order>();
     CHECK(pulsar::encodable<const order&>);
     CHECK_FALSE(pulsar::decodable<order&>);
     CHECK(pulsar::encodable<tree>);

@@ -63,34 +63,33 @@ namespace pulsar {
 
 /// Types that `encode` takes.
 template <class T>
-concept encodable = detail::verdict_on<std::remove_cvref_t<T>, detail::purpose::encode>::why ==
-                    detail::refusal::none;
+concept encodable = detail::codec::travels<std::remove_cvref_t<T>, detail::codec::purpose::encode>;
 
 /// Types that `encode_named` takes: every struct in them has names for its fields.
 template <class T>
 concept named_encodable =
-    detail::verdict_on<std::remove_cvref_t<T>, detail::purpose::encode_named>::why ==
-    detail::refusal::none;
+    detail::codec::travels<std::remove_cvref_t<T>, detail::codec::purpose::encode_named>;
 
 /// Types that `decode` returns.
 template <class T>
-concept decodable = !std::is_reference_v<T> &&
-                    detail::verdict_on<T, detail::purpose::decode>::why == detail::refusal::none;
+concept decodable =
+    !std::is_reference_v<T> && detail::codec::travels<T, detail::codec::purpose::decode>;
 
-/// Where `encodable<T>` is required: `static_assert(require_encodable<T>())` says why T is not.
+/// Does nothing for an encodable T; for any other one the compiler says which part of it cannot
+/// travel, why, and what to do about it. For interfaces that take arguments of any type.
 template <class T>
-consteval bool require_encodable() {
-  return detail::require<std::remove_cvref_t<T>, detail::purpose::encode>();
+constexpr void assert_encodable() {
+  detail::codec::assert_travels<std::remove_cvref_t<T>, detail::codec::purpose::encode>();
 }
 
-/// The same for `decodable<T>`.
+/// The same for a decodable T.
 template <class T>
-consteval bool require_decodable() {
-  return detail::require<T, detail::purpose::decode>();
+constexpr void assert_decodable() {
+  detail::codec::assert_travels<T, detail::codec::purpose::decode>();
 }
 
 /// The most levels of arrays and maps in each other that are encoded and decoded.
-inline constexpr unsigned max_codec_depth = detail::max_codec_depth;
+inline constexpr unsigned max_codec_depth = detail::codec::max_depth;
 
 /// What a decoder accepts.
 struct decode_limits {
@@ -104,24 +103,24 @@ struct decode_limits {
 class decode_failure {
  public:
   decode_failure() noexcept = default;
-  explicit decode_failure(const detail::fault& why) noexcept : fault_(why) {}
+  explicit decode_failure(const detail::codec::fault& why) noexcept : fault_(why) {}
 
   /// Whether there was a failure.
-  explicit operator bool() const noexcept { return fault_.what != detail::fault_kind::none; }
+  explicit operator bool() const noexcept { return fault_.what != detail::codec::fault_kind::none; }
   /// `errc::malformed`, or `errc::too_large` where a limit is exceeded.
   errc code() const noexcept { return fault_.code; }
   /// The byte where the offending value begins.
   std::size_t offset() const noexcept { return fault_.offset; }
   /// Whether a tuple had another number of elements: a command called with too few or too many
   /// arguments.
-  bool wrong_arity() const noexcept { return fault_.what == detail::fault_kind::arity; }
+  bool wrong_arity() const noexcept { return fault_.what == detail::codec::fault_kind::arity; }
   /// "expected a string but found the integer 7 at offset 12".
-  std::string message() const { return detail::explain(fault_); }
+  std::string message() const { return detail::codec::explain(fault_); }
   /// The failure as an exception to throw.
   error to_error() const { return error(code(), message()); }
 
  private:
-  detail::fault fault_;
+  detail::codec::fault fault_;
 };
 
 // -- user types --------------------------------------------------------------
@@ -135,39 +134,49 @@ class encoder {
   /// Writes any encodable value. Throws `errc::too_large`.
   template <class T>
   void write(const T& value) {
-    using enum detail::form;
+    using enum detail::codec::form;
     if (named_) {
       if constexpr (named_encodable<T>) return put<named>(value);
     }
-    if constexpr (require_encodable<T>()) put<positional>(value);
+    if constexpr (encodable<T>) {
+      put<positional>(value);
+    } else {
+      detail::codec::assert_travels<T, detail::codec::purpose::encode>();
+    }
   }
 
   /// Begins an array: `n` values follow and make one value with it.
-  void write_array(std::size_t n) { p_ = detail::put_array_header(sink_.ensure(p_, 5 + room_), n); }
+  void write_array(std::size_t n) {
+    p_ = detail::codec::put_array_header(sink_.ensure(p_, 5 + room_), n);
+  }
   /// Begins a map: `n` times a key and a value follow and make one value with it.
-  void write_map(std::size_t n) { p_ = detail::put_map_header(sink_.ensure(p_, 5 + room_), n); }
+  void write_map(std::size_t n) {
+    p_ = detail::codec::put_map_header(sink_.ensure(p_, 5 + room_), n);
+  }
   /// Writes MessagePack's extension type `type`; negative ones belong to MessagePack.
   void write_extension(std::int8_t type, std::span<const std::byte> data) {
-    p_ = detail::put_extension(sink_, p_, type, data.data(), data.size(), room_);
+    p_ = detail::codec::put_extension(sink_, p_, type, data.data(), data.size(), room_);
   }
 
   /// Whether structs are written as maps with names: for a foreign reader.
   bool named() const noexcept { return named_; }
 
  private:
-  template <detail::form F, class T>
-  friend std::byte* detail::put_custom(detail::sink&, std::byte*, const T&, std::size_t, unsigned);
+  template <detail::codec::form F, class T>
+  friend std::byte* detail::codec::put_custom(
+      detail::codec::sink&, std::byte*, const T&, std::size_t, unsigned);
 
-  encoder(detail::sink& to, std::byte* p, std::size_t room, unsigned depth, bool named) noexcept
+  encoder(
+      detail::codec::sink& to, std::byte* p, std::size_t room, unsigned depth, bool named) noexcept
       : sink_(to), p_(p), room_(room), depth_(depth), named_(named) {}
 
-  template <detail::form F, class T>
+  template <detail::codec::form F, class T>
   void put(const T& value) {
-    p_ = sink_.ensure(p_, detail::room_for<F, T> + room_);
-    p_ = detail::put<F>(sink_, p_, value, room_, depth_);
+    p_ = sink_.ensure(p_, detail::codec::room_for<F, T> + room_);
+    p_ = detail::codec::encode_value<F>(sink_, p_, value, room_, depth_);
   }
 
-  detail::sink& sink_;
+  detail::codec::sink& sink_;
   std::byte* p_;
   std::size_t room_;
   unsigned depth_;
@@ -192,22 +201,24 @@ class decoder {
   /// Reads one value of type T into `out`; false if there is none.
   template <class T>
   bool read(T& out) {
-    if constexpr (require_decodable<T>()) {
-      return advance(p_ == nullptr ? nullptr : detail::get(*source_, p_, out, depth_));
+    if constexpr (decodable<T>) {
+      return advance(p_ == nullptr ? nullptr
+                                   : detail::codec::decode_value(*source_, p_, out, depth_));
     } else {
+      detail::codec::assert_travels<T, detail::codec::purpose::decode>();
       return false;
     }
   }
 
   /// Reads a string without copying it: `out` points into the message.
   bool read_text(std::string_view& out) {
-    return advance(p_ == nullptr ? nullptr : detail::get_text(*source_, p_, out));
+    return advance(p_ == nullptr ? nullptr : detail::codec::get_text(*source_, p_, out));
   }
   /// Reads binary data without copying it: `out` points into the message.
   bool read_binary(std::span<const std::byte>& out) {
     const std::byte* data = nullptr;
     std::size_t n = 0;
-    if (!advance(p_ == nullptr ? nullptr : detail::get_binary_span(*source_, p_, data, n))) {
+    if (!advance(p_ == nullptr ? nullptr : detail::codec::get_binary_span(*source_, p_, data, n))) {
       return false;
     }
     out = {data, n};
@@ -217,7 +228,8 @@ class decoder {
   bool read_extension(std::int8_t& type, std::span<const std::byte>& out) {
     const std::byte* data = nullptr;
     std::size_t n = 0;
-    if (!advance(p_ == nullptr ? nullptr : detail::get_extension(*source_, p_, type, data, n))) {
+    if (!advance(p_ == nullptr ? nullptr
+                               : detail::codec::get_extension(*source_, p_, type, data, n))) {
       return false;
     }
     out = {data, n};
@@ -225,19 +237,22 @@ class decoder {
   }
   /// Reads the head of an array; `n` values follow.
   bool read_array(std::size_t& n) {
-    return advance(p_ == nullptr ? nullptr : detail::get_array(*source_, p_, n, depth_));
+    return advance(p_ == nullptr ? nullptr : detail::codec::get_array(*source_, p_, n, depth_));
   }
   /// Reads the head of a map; `n` times a key and a value follow.
   bool read_map(std::size_t& n) {
-    return advance(p_ == nullptr ? nullptr : detail::get_map_count(*source_, p_, n, depth_));
+    return advance(p_ == nullptr ? nullptr : detail::codec::get_map_count(*source_, p_, n, depth_));
   }
   /// Passes over a nil; false, and no failure, if something else is next.
   bool read_nil() noexcept {
-    const bool nil = p_ != nullptr && p_ != source_->end && detail::tag_at(p_) == detail::tag::nil;
+    const bool nil =
+        p_ != nullptr && p_ != source_->end && detail::codec::tag_at(p_) == detail::codec::tag::nil;
     return nil && advance(p_ + 1);
   }
   /// Passes over one value, whatever it is.
-  bool skip() { return advance(p_ == nullptr ? nullptr : detail::skip(*source_, p_, depth_)); }
+  bool skip() {
+    return advance(p_ == nullptr ? nullptr : detail::codec::skip(*source_, p_, depth_));
+  }
 
   /// Refuses the value that was read last: "expected `expected` but found ...". Always false, so
   /// that `return parse(text) || in.fail("a date");` reads well. `expected` must be a literal.
@@ -253,9 +268,12 @@ class decoder {
 
  private:
   template <class T>
-  friend const std::byte* detail::get_custom(detail::source&, const std::byte*, T&, unsigned);
+  friend const std::byte* detail::codec::get_custom(detail::codec::source&,
+                                                    const std::byte*,
+                                                    T&,
+                                                    unsigned);
 
-  decoder(detail::source& from, const std::byte* p, unsigned depth) noexcept
+  decoder(detail::codec::source& from, const std::byte* p, unsigned depth) noexcept
       : own_(nullptr, 0, 0), source_(&from), p_(p), last_(p), depth_(depth) {}
 
   bool advance(const std::byte* to) noexcept {
@@ -264,14 +282,14 @@ class decoder {
     return to != nullptr;
   }
 
-  detail::source own_;
-  detail::source* source_;
+  detail::codec::source own_;
+  detail::codec::source* source_;
   const std::byte* p_;
   const std::byte* last_ = p_;
   unsigned depth_ = 0;
 };
 
-namespace detail {
+namespace detail::codec {
 
 template <form F, class T>
 std::byte* put_custom(sink& s, std::byte* p, const T& value, std::size_t room, unsigned depth) {
@@ -283,31 +301,33 @@ std::byte* put_custom(sink& s, std::byte* p, const T& value, std::size_t room, u
 
 template <class T>
 const std::byte* get_custom(source& s, const std::byte* p, T& out, unsigned depth) {
-  if (depth >= max_codec_depth) return s.fail(p, fault_kind::depth, "");
+  if (depth >= max_depth) return s.fail(p, fault_kind::depth, "");
   decoder in(s, p, depth + 1);
   if (!pulsar_decode(in, out)) in.fail("a value of another form");
   return in.p_;
 }
 
-}  // namespace detail
+}  // namespace detail::codec
 
 /// Lets `std::error_code`s of `category` be decoded; it must live until the program ends. Those of
 /// the standard library and of pulsar are known; a code of any other category arrives with its
 /// value, in a category named "foreign". Any thread.
 inline void add_error_category(const std::error_category& category) {
-  detail::add_category(category);
+  detail::codec::add_category(category);
 }
 
 // -- whole values ------------------------------------------------------------
 
-/// Appends `value` to `out`, structs as arrays.
+/// Appends `value` to `out`, structs as arrays. No part of `value` may lie in `out`, which grows.
 ///
 /// Throws `errc::too_large` for what no decoder would take and `errc::not_encodable` for a variant
 /// without a value; `out` is then as it was.
 template <class T>
 void encode(buffer& out, const T& value) {
-  if constexpr (require_encodable<T>()) {
-    detail::encode_as<detail::form::positional>(out, value);
+  if constexpr (encodable<T>) {
+    detail::codec::encode_as<detail::codec::form::positional>(out, value);
+  } else {
+    detail::codec::assert_travels<T, detail::codec::purpose::encode>();
   }
 }
 
@@ -315,15 +335,17 @@ void encode(buffer& out, const T& value) {
 template <class T>
 [[nodiscard]] buffer encode(const T& value) {
   buffer out;
-  encode(out, value);
+  pulsar::encode(out, value);
   return out;
 }
 
 /// Appends `value` to `out`, structs as maps with the names of their fields. Throws as `encode`.
 template <class T>
 void encode_named(buffer& out, const T& value) {
-  if constexpr (detail::require<T, detail::purpose::encode_named>()) {
-    detail::encode_as<detail::form::named>(out, value);
+  if constexpr (named_encodable<T>) {
+    detail::codec::encode_as<detail::codec::form::named>(out, value);
+  } else {
+    detail::codec::assert_travels<T, detail::codec::purpose::encode_named>();
   }
 }
 
@@ -331,7 +353,7 @@ void encode_named(buffer& out, const T& value) {
 template <class T>
 [[nodiscard]] buffer encode_named(const T& value) {
   buffer out;
-  encode_named(out, value);
+  pulsar::encode_named(out, value);
   return out;
 }
 
@@ -343,11 +365,12 @@ template <class T>
 [[nodiscard]] decode_failure try_decode(std::span<const std::byte> in,
                                         T& out,
                                         decode_limits limits = {}) {
-  if constexpr (require_decodable<T>()) {
-    detail::source from(in.data(), in.size(), limits.memory);
-    detail::decode_whole(from, out, limits.size);
+  if constexpr (decodable<T>) {
+    detail::codec::source from(in.data(), in.size(), limits.memory);
+    detail::codec::decode_whole(from, out, limits.size);
     return decode_failure(from.problem);
   } else {
+    detail::codec::assert_travels<T, detail::codec::purpose::decode>();
     return {};
   }
 }
@@ -358,12 +381,14 @@ template <class T>
 /// was expected, what was found, and where.
 template <class T>
 [[nodiscard]] T decode(std::span<const std::byte> in, decode_limits limits = {}) {
-  if constexpr (require_decodable<T>()) {
+  if constexpr (decodable<T>) {
     T out{};
-    detail::source from(in.data(), in.size(), limits.memory);
-    if (!detail::decode_whole(from, out, limits.size)) detail::throw_fault(from.problem);
+    detail::codec::source from(in.data(), in.size(), limits.memory);
+    if (!detail::codec::decode_whole(from, out, limits.size))
+      detail::codec::throw_fault(from.problem);
     return out;
   } else {
+    detail::codec::assert_travels<T, detail::codec::purpose::decode>();
     std::abort();
   }
 }

@@ -83,7 +83,7 @@ consteval auto find_field_types() {
   } else if constexpr (plain_aggregate<T>) {
     return bound_fields<T, count_initialisers<T>()>{};
   } else {
-    static_assert(refused_aggregate<T, flaw_of<T>>::value);
+    static_cast<void>(sizeof(refused_aggregate<T, flaw_of<T>>));
     return type_list<>{};
   }
 }

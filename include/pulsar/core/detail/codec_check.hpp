@@ -8,7 +8,7 @@
 
 #include <type_traits>
 
-namespace pulsar::detail {
+namespace pulsar::detail::codec {
 
 enum class purpose { encode, encode_named, decode };
 
@@ -154,14 +154,24 @@ struct refused_value {
   static_assert(Why != refusal::bad_hook,
                 "pulsar_fields(T&) must return std::tie(...) of the fields, or a std::tuple of "
                 "pulsar::named_field");
-  static constexpr bool value = Why == refusal::none;
+};
+template <refusal Why, class T>
+struct complaint_about {
+  using type = refused_value<Why, T>;
 };
 template <class T>
-struct refused_value<refusal::aggregate, T> : refused_aggregate<T, flaw_of<T>> {};
+struct complaint_about<refusal::aggregate, T> {
+  using type = refused_aggregate<T, flaw_of<T>>;
+};
 
 template <class T, purpose P>
-consteval bool require() {
-  return refused_value<verdict_on<T, P>::why, typename verdict_on<T, P>::culprit>::value;
+inline constexpr bool travels = verdict_on<T, P>::why == refusal::none;
+
+// Compiles only if T travels.
+template <class T, purpose P>
+constexpr void assert_travels() {
+  using found = verdict_on<T, P>;
+  static_cast<void>(sizeof(typename complaint_about<found::why, typename found::culprit>::type));
 }
 
-}  // namespace pulsar::detail
+}  // namespace pulsar::detail::codec

@@ -25,15 +25,15 @@
 #include <utility>
 #include <variant>
 
-namespace pulsar::detail {
+namespace pulsar::detail::codec {
 
 // Reads one value at p into `out` and returns where the next one begins; null when s.problem says
 // why not. `out` then holds whatever was read so far.
 template <class T>
-[[gnu::always_inline]] inline const std::byte* get(source& s,
-                                                   const std::byte* p,
-                                                   T& out,
-                                                   unsigned depth);
+[[gnu::always_inline]] inline const std::byte* decode_value(source& s,
+                                                            const std::byte* p,
+                                                            T& out,
+                                                            unsigned depth);
 
 // Through pulsar_decode; defined beside `decoder`.
 template <class T>
@@ -99,7 +99,7 @@ template <class T>
                                              const std::byte* p,
                                              T& out,
                                              unsigned depth) {
-  return get(s, p, out, depth);
+  return codec::decode_value(s, p, out, depth);
 }
 
 template <class T>
@@ -109,7 +109,7 @@ template <class T>
                                              unsigned depth) {
   std::size_t n = 0;
   if ((p = get_map_count(s, p, n, depth)) == nullptr) return nullptr;
-  return visit_named_fields(out, [&](auto... fields) -> const std::byte* {
+  return pulsar::visit_named_fields(out, [&](auto... fields) -> const std::byte* {
     std::array<bool, sizeof...(fields)> seen{};
     for (; n != 0; --n) {
       std::string_view key;
@@ -119,7 +119,7 @@ template <class T>
       p = named ? get_text(s, p, key) : skip(s, p, depth + 1);
       if (p == nullptr) return nullptr;
       std::size_t i = 0;
-      const auto matches = [&](auto& field) {
+      [[maybe_unused]] const auto matches = [&](auto& field) {
         const std::size_t self = i++;
         if (!named || field.name() != key) return false;
         if (std::exchange(seen[self], true)) {
@@ -141,7 +141,7 @@ struct field_getter {
   template <class... Fields>
   [[gnu::always_inline]] const std::byte* operator()(Fields&... fields) const {
     const std::byte* at = p;
-    static_cast<void>((((at = get(s, at, fields, depth + 1)) != nullptr) && ...));
+    static_cast<void>((((at = codec::decode_value(s, at, fields, depth + 1)) != nullptr) && ...));
     return at;
   }
   source& s;
@@ -153,7 +153,7 @@ struct field_getter {
 template <class T>
 [[gnu::noinline]] const std::byte* get_first_fields(
     source& s, const std::byte* p, T& out, std::size_t n, unsigned depth) {
-  visit_fields(out, [&](auto&... fields) {
+  pulsar::visit_fields(out, [&](auto&... fields) {
     static_cast<void>(((n-- != 0 && (p = get_apart(s, p, fields, depth + 1)) != nullptr) && ...));
   });
   return p;
@@ -179,7 +179,7 @@ const std::byte* get_fields(source& s, const std::byte* p, T& out, unsigned dept
   if ((p = get_array(s, p, n, depth, "an array or a map of fields")) == nullptr) return nullptr;
   if (n < count) [[unlikely]]
     return get_first_fields(s, p, out, n, depth);
-  p = visit_fields(out, field_getter{s, p, depth});
+  p = pulsar::visit_fields(out, field_getter{s, p, depth});
   if (n > count && p != nullptr) [[unlikely]]
     return skip_values(s, p, n - count, depth + 1);
   return p;
@@ -196,7 +196,7 @@ const std::byte* get_tuple(source& s, const std::byte* p, T& out, unsigned depth
     return s.fail(at, arguments ? fault_kind::arity : fault_kind::exact, "elements", size, n);
   }
   [&]<std::size_t... I>(std::index_sequence<I...>) {
-    static_cast<void>(((p = get(s, p, std::get<I>(out), depth + 1)) && ...));
+    static_cast<void>(((p = codec::decode_value(s, p, std::get<I>(out), depth + 1)) && ...));
   }
   (std::make_index_sequence<size>());
   return p;
@@ -217,7 +217,9 @@ const std::byte* get_variant(source& s, const std::byte* p, T& out, unsigned dep
   }
   [&]<std::size_t... I>(std::index_sequence<I...>) {
     static_cast<void>(
-        ((index == I && (p = get(s, p, out.template emplace<I>(), depth + 1), true)) || ...));
+        ((index == I &&
+          (p = codec::decode_value(s, p, out.template emplace<I>(), depth + 1), true)) ||
+         ...));
   }
   (std::make_index_sequence<size>());
   return p;
@@ -242,7 +244,7 @@ const std::byte* get_optional(source& s, const std::byte* p, T& out, unsigned de
   } else {
     out.emplace();
   }
-  return get(s, p, *out, depth);
+  return codec::decode_value(s, p, *out, depth);
 }
 
 // -- containers --------------------------------------------------------------
@@ -267,7 +269,7 @@ const std::byte* get_sequence(source& s, const std::byte* p, C& out, unsigned de
                 }) {
     out.resize(n);
     for (element* to = out.data(); n != 0; --n, ++to) {
-      if ((p = get(s, p, *to, depth + 1)) == nullptr) return nullptr;
+      if ((p = codec::decode_value(s, p, *to, depth + 1)) == nullptr) return nullptr;
     }
     return p;
   } else {
@@ -275,10 +277,10 @@ const std::byte* get_sequence(source& s, const std::byte* p, C& out, unsigned de
     reserve_for(out, n);
     for (; n != 0; --n) {
       if constexpr (requires { requires std::is_same_v<decltype(out.emplace_back()), element&>; }) {
-        p = get(s, p, out.emplace_back(), depth + 1);
+        p = codec::decode_value(s, p, out.emplace_back(), depth + 1);
       } else {
         element value{};
-        p = get(s, p, value, depth + 1);
+        p = codec::decode_value(s, p, value, depth + 1);
         if (p != nullptr) out.emplace_back(std::move(value));
       }
       if (p == nullptr) return nullptr;
@@ -299,7 +301,7 @@ const std::byte* get_set(source& s, const std::byte* p, C& out, unsigned depth) 
   for (std::size_t size = 1; n != 0; --n, ++size) {
     element value{};
     at = p;
-    if ((p = get(s, p, value, depth + 1)) == nullptr) return nullptr;
+    if ((p = codec::decode_value(s, p, value, depth + 1)) == nullptr) return nullptr;
     out.emplace_hint(out.end(), std::move(value));
     if (out.size() != size) return s.fail(at, fault_kind::repeated, "an element of a set");
   }
@@ -322,8 +324,8 @@ const std::byte* get_map(source& s, const std::byte* p, C& out, unsigned depth) 
     key_type key{};
     mapped_type mapped{};
     at = p;
-    if ((p = get(s, p, key, depth + 1)) == nullptr) return nullptr;
-    if ((p = get(s, p, mapped, depth + 1)) == nullptr) return nullptr;
+    if ((p = codec::decode_value(s, p, key, depth + 1)) == nullptr) return nullptr;
+    if ((p = codec::decode_value(s, p, mapped, depth + 1)) == nullptr) return nullptr;
     out.emplace_hint(out.end(), std::move(key), std::move(mapped));
     if (out.size() != size) return s.fail(at, fault_kind::repeated, "a key of a map");
   }
@@ -337,7 +339,7 @@ const std::byte* get_fixed_array(source& s, const std::byte* p, C& out, unsigned
   if ((p = get_array(s, p, n, depth)) == nullptr) return nullptr;
   if (n != out.size()) return s.fail(at, fault_kind::exact, "elements", out.size(), n);
   for (auto& element : out) {
-    if ((p = get(s, p, element, depth + 1)) == nullptr) return nullptr;
+    if ((p = codec::decode_value(s, p, element, depth + 1)) == nullptr) return nullptr;
   }
   return p;
 }
@@ -360,10 +362,10 @@ const std::byte* get_binary(source& s, const std::byte* p, C& out) {
 }
 
 template <class T>
-[[gnu::always_inline]] inline const std::byte* get(source& s,
-                                                   const std::byte* p,
-                                                   T& out,
-                                                   unsigned depth) {
+[[gnu::always_inline]] inline const std::byte* decode_value(source& s,
+                                                            const std::byte* p,
+                                                            T& out,
+                                                            unsigned depth) {
   constexpr kind k = kind_of<T>;
   if constexpr (k == kind::nil) {
     if (p == s.end || tag_at(p) != tag::nil) return s.fail_type(p, "nil");
@@ -377,7 +379,7 @@ template <class T>
     return get_integer(s, p, out);
   } else if constexpr (k == kind::enumeration) {
     std::underlying_type_t<T> value{};
-    p = get(s, p, value, depth);
+    p = codec::decode_value(s, p, value, depth);
     if (p != nullptr) out = static_cast<T>(value);
     return p;
   } else if constexpr (k == kind::floating) {
@@ -406,12 +408,12 @@ template <class T>
     return get_map(s, p, out, depth);
   } else if constexpr (k == kind::duration) {
     typename T::rep count{};
-    p = get(s, p, count, depth);
+    p = codec::decode_value(s, p, count, depth);
     if (p != nullptr) out = T(count);
     return p;
   } else if constexpr (k == kind::time_point) {
     typename T::duration since{};
-    p = get(s, p, since, depth);
+    p = codec::decode_value(s, p, since, depth);
     if (p != nullptr) out = T(since);
     return p;
   } else if constexpr (k == kind::error_code) {
@@ -428,7 +430,7 @@ template <class T>
 template <class T>
 [[gnu::always_inline]] inline bool decode_whole(source& s, T& out, std::size_t limit) {
   const std::byte* p = s.start(limit);
-  if (p == nullptr || (p = get(s, p, out, 0)) == nullptr) [[unlikely]]
+  if (p == nullptr || (p = codec::decode_value(s, p, out, 0)) == nullptr) [[unlikely]]
     return false;
   if (p != s.end) [[unlikely]]
     p = s.fail(p, fault_kind::trailing, "", 0, s.left(p));
@@ -439,4 +441,4 @@ template <class T>
   throw error(f.code, explain(f));
 }
 
-}  // namespace pulsar::detail
+}  // namespace pulsar::detail::codec

@@ -19,7 +19,7 @@
 #include <utility>
 #include <variant>
 
-namespace pulsar::detail {
+namespace pulsar::detail::codec {
 
 // Structs as arrays, or as maps with the names of their fields.
 enum class form { positional, named };
@@ -31,10 +31,10 @@ inline constexpr std::size_t room_for = F == form::positional
                                             : (is_scalar<T> ? most_bytes<std::remove_cv_t<T>>()
                                                             : 0);
 
-// Every `put` is entered with room for `room_for<F, T> + room` bytes at p, and leaves room for
-// `room` behind what it wrote: so one question serves all the fixed fields of a struct.
+// Every `encode_value` is entered with room for `room_for<F, T> + room` bytes at p, and leaves room
+// for `room` behind what it wrote: so one question serves all the fixed fields of a struct.
 template <form F, class T>
-[[gnu::always_inline]] inline std::byte* put(
+[[gnu::always_inline]] inline std::byte* encode_value(
     sink& s, std::byte* p, const T& value, std::size_t room, unsigned depth);
 
 // Through pulsar_encode; defined beside `encoder`.
@@ -42,7 +42,7 @@ template <form F, class T>
 std::byte* put_custom(sink& s, std::byte* p, const T& value, std::size_t room, unsigned depth);
 
 [[gnu::always_inline]] inline void enter_level(unsigned depth) {
-  if (depth >= max_codec_depth) throw_too_deep();
+  if (depth >= max_depth) throw_too_deep();
 }
 
 // Most strings are short: two loads that overlap cost less than a call.
@@ -85,7 +85,7 @@ template <form F, class... Ts>
 [[gnu::always_inline]] inline std::byte* put_each(
     sink& s, std::byte* p, std::size_t room, [[maybe_unused]] unsigned depth, const Ts&... values) {
   [[maybe_unused]] std::size_t rest = (std::size_t{0} + ... + room_for<F, Ts>);
-  ((rest -= room_for<F, Ts>, p = put<F>(s, p, values, room + rest, depth)), ...);
+  ((rest -= room_for<F, Ts>, p = codec::encode_value<F>(s, p, values, room + rest, depth)), ...);
   return p;
 }
 
@@ -106,14 +106,14 @@ template <form F, class T>
 std::byte* put_fields(sink& s, std::byte* p, const T& value, std::size_t room, unsigned depth) {
   enter_level(depth);
   if constexpr (F == form::positional) {
-    return visit_fields(value, field_putter{s, p, room, depth});
+    return pulsar::visit_fields(value, field_putter{s, p, room, depth});
   } else {
-    return visit_named_fields(value, [&](const auto&... fields) {
+    return pulsar::visit_named_fields(value, [&](const auto&... fields) {
       p = s.ensure(p, 5 + room);
       p = put_map_header(p, sizeof...(fields));
       const auto put_one = [&]<class Field>(std::string_view name, const Field& field) {
         p = put_text(s, p, name, room_for<F, Field> + room);
-        p = put<F>(s, p, field, room, depth + 1);
+        p = codec::encode_value<F>(s, p, field, room, depth + 1);
       };
       (put_one(fields.name(), fields.value()), ...);
       return p;
@@ -131,7 +131,7 @@ std::byte* put_tuple(sink& s, std::byte* p, const T& value, std::size_t room, un
     if constexpr (F == form::named) {
       std::byte* at = p;
       ((at = s.ensure(at, room_for<F, std::tuple_element_t<I, T>> + room),
-        at = put<F>(s, at, std::get<I>(value), room, depth + 1)),
+        at = codec::encode_value<F>(s, at, std::get<I>(value), room, depth + 1)),
        ...);
       return at;
     } else {
@@ -159,7 +159,8 @@ template <form F, class C>
   for (std::size_t left = values.size(); left != 0;) {
     const std::size_t n = std::min(left, block);
     p = s.ensure(p, n * most + room);
-    for (std::size_t i = 0; i != n; ++i, ++next) p = put<F, element>(s, p, *next, 0, depth);
+    for (std::size_t i = 0; i != n; ++i, ++next)
+      p = codec::encode_value<F, element>(s, p, *next, 0, depth);
     left -= n;
   }
   return p;
@@ -174,7 +175,7 @@ template <form F, class C>
     return put_blocks<F>(s, p, values, room, depth);
   p = s.ensure(p, 3 + n * most_for_element<F, C> + room);
   p = put_array_header(p, n);
-  for (const auto& value : values) p = put<F, element>(s, p, value, 0, depth);
+  for (const auto& value : values) p = codec::encode_value<F, element>(s, p, value, 0, depth);
   return p;
 }
 
@@ -189,7 +190,7 @@ std::byte* put_elements(sink& s, std::byte* p, const C& values, std::size_t room
     p = put_array_header(p, values.size());
     for (const auto& value : values) {
       p = s.ensure(p, room_for<F, element> + room);
-      p = put<F, element>(s, p, value, room, depth + 1);
+      p = codec::encode_value<F, element>(s, p, value, room, depth + 1);
     }
     return p;
   }
@@ -204,8 +205,8 @@ std::byte* put_map(sink& s, std::byte* p, const C& values, std::size_t room, uns
   p = put_map_header(p, values.size());
   for (const auto& [key, mapped] : values) {
     p = s.ensure(p, room_for<F, key_type> + room_for<F, mapped_type> + room);
-    p = put<F>(s, p, key, room_for<F, mapped_type> + room, depth + 1);
-    p = put<F>(s, p, mapped, room, depth + 1);
+    p = codec::encode_value<F>(s, p, key, room_for<F, mapped_type> + room, depth + 1);
+    p = codec::encode_value<F>(s, p, mapped, room, depth + 1);
   }
   return p;
 }
@@ -222,7 +223,7 @@ std::byte* put_variant(sink& s, std::byte* p, const T& value, std::size_t room, 
   return std::visit(
       [&]<class Alternative>(const Alternative& alternative) {
         std::byte* const at = s.ensure(p, room_for<F, Alternative> + room);
-        return put<F>(s, at, alternative, room, depth + 1);
+        return codec::encode_value<F>(s, at, alternative, room, depth + 1);
       },
       value);
 }
@@ -239,7 +240,7 @@ std::byte* put_optional(sink& s, std::byte* p, const T& value, std::size_t room,
     p = put_array_header(p, 1);
     p = s.ensure(p, room_for<F, inner> + room);
   }
-  return put<F>(s, p, *value, room, depth + wrapper);
+  return codec::encode_value<F>(s, p, *value, room, depth + wrapper);
 }
 
 inline std::byte* put_error_code(
@@ -253,7 +254,7 @@ inline std::byte* put_error_code(
 }
 
 template <form F, class T>
-[[gnu::always_inline]] inline std::byte* put(
+[[gnu::always_inline]] inline std::byte* encode_value(
     sink& s, std::byte* p, const T& value, std::size_t room, unsigned depth) {
   constexpr kind k = kind_of<T>;
   if constexpr (k == kind::nil) {
@@ -263,7 +264,7 @@ template <form F, class T>
   } else if constexpr (k == kind::integer) {
     return put_integer(p, value);
   } else if constexpr (k == kind::enumeration) {
-    return put<F>(s, p, static_cast<std::underlying_type_t<T>>(value), room, depth);
+    return codec::encode_value<F>(s, p, static_cast<std::underlying_type_t<T>>(value), room, depth);
   } else if constexpr (k == kind::floating) {
     return put_float(p, value);
   } else if constexpr (k == kind::text) {
@@ -286,9 +287,9 @@ template <form F, class T>
   } else if constexpr (k == kind::map) {
     return put_map<F>(s, p, value, room, depth);
   } else if constexpr (k == kind::duration) {
-    return put<F>(s, p, value.count(), room, depth);
+    return codec::encode_value<F>(s, p, value.count(), room, depth);
   } else if constexpr (k == kind::time_point) {
-    return put<F>(s, p, value.time_since_epoch().count(), room, depth);
+    return codec::encode_value<F>(s, p, value.time_since_epoch().count(), room, depth);
   } else if constexpr (k == kind::error_code) {
     return put_error_code(s, p, value, room, depth);
   } else if constexpr (k == kind::custom) {
@@ -319,11 +320,11 @@ template <form F, class T>
 void encode_as(buffer& out, const T& value) {
   sink s(out, room_for<F, T>);
   try {
-    s.finish(put<F>(s, s.base, value, 0, 0));
+    s.finish(codec::encode_value<F>(s, s.base, value, 0, 0));
   } catch (...) {
     s.undo();
     throw;
   }
 }
 
-}  // namespace pulsar::detail
+}  // namespace pulsar::detail::codec

@@ -14,9 +14,9 @@
 #include <string>
 #include <type_traits>
 
-namespace pulsar::detail {
+namespace pulsar::detail::codec {
 
-inline constexpr unsigned max_codec_depth = 64;
+inline constexpr unsigned max_depth = 64;
 
 // -- tags --------------------------------------------------------------------
 
@@ -203,4 +203,4 @@ template <unsigned Fix, unsigned Few, unsigned First>
   return put_header<0, 0, tag::bin8>(p, n);
 }
 
-}  // namespace pulsar::detail
+}  // namespace pulsar::detail::codec

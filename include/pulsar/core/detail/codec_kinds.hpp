@@ -26,7 +26,7 @@ namespace pulsar {
 class encoder;
 class decoder;
 
-namespace detail {
+namespace detail::codec {
 
 enum class kind {
   unsupported,
@@ -305,5 +305,5 @@ consteval std::size_t room_before() {
   }
 }
 
-}  // namespace detail
+}  // namespace detail::codec
 }  // namespace pulsar

@@ -16,7 +16,7 @@
 #include <string_view>
 #include <type_traits>
 
-namespace pulsar::detail {
+namespace pulsar::detail::codec {
 
 [[gnu::always_inline]] inline unsigned tag_at(const std::byte* p) noexcept {
   return std::to_integer<unsigned>(*p);
@@ -206,7 +206,7 @@ template <unsigned Fix, unsigned First, unsigned Bytes>
   if (s.left(at) / Bytes < n) [[unlikely]] {
     return s.fail(p, fault_kind::count, expected, n, s.left(at));
   }
-  if (depth >= max_codec_depth) [[unlikely]]
+  if (depth >= max_depth) [[unlikely]]
     return s.fail(p, fault_kind::depth, "");
   return at;
 }
@@ -231,7 +231,7 @@ inline bool is_map_tag(unsigned first) noexcept {
 
 // Passes over one value, whatever it is, without recursion.
 [[gnu::noinline]] inline const std::byte* skip(source& s, const std::byte* p, unsigned depth) {
-  std::array<std::uint64_t, max_codec_depth + 1> open{1};
+  std::array<std::uint64_t, max_depth + 1> open{1};
   unsigned level = 0;
   for (;;) {
     while (open[level] == 0) {
@@ -285,7 +285,7 @@ inline bool is_map_tag(unsigned first) noexcept {
       if (payload > s.left(p)) {
         return s.fail(at, fault_kind::count, "a container", payload, s.left(p));
       }
-      if (depth + level >= max_codec_depth) return s.fail(at, fault_kind::depth, "");
+      if (depth + level >= max_depth) return s.fail(at, fault_kind::depth, "");
       open[++level] = payload;
     } else {
       if (payload > s.left(p)) {
@@ -319,4 +319,4 @@ inline const std::byte* get_extension(
   return data + n;
 }
 
-}  // namespace pulsar::detail
+}  // namespace pulsar::detail::codec

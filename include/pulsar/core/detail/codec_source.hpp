@@ -10,7 +10,7 @@
 #include <cstdint>
 #include <string>
 
-namespace pulsar::detail {
+namespace pulsar::detail::codec {
 
 // The number of 1, 2, 4 or 8 bytes (`width` 0 to 3) at p, where `left` bytes are left.
 [[gnu::always_inline]] inline std::uint64_t load_width(const std::byte* p,
@@ -194,4 +194,4 @@ inline std::string explain(const fault& f) {
   return text + " at offset " + number(f.offset);
 }
 
-}  // namespace pulsar::detail
+}  // namespace pulsar::detail::codec

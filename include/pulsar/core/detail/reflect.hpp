@@ -190,7 +190,8 @@ struct refused_aggregate {
                 "default constructor: hold a value that has one, or give the type a default "
                 "constructor and write pulsar_fields(T&) that returns std::tie of its fields");
   static_assert(Flaw != aggregate_flaw::not_assignable,
-                "pulsar cannot assign to this type, a member is a reference or const: hold values, "
+                "pulsar cannot assign to this type, a member is const, a reference or does not "
+                "move: hold values, "
                 "or write pulsar_fields(T&) that returns std::tie of the fields that travel");
   static_assert(Flaw != aggregate_flaw::c_array,
                 "pulsar cannot see the fields of this type, it holds a C array: use std::array, or "
@@ -198,7 +199,6 @@ struct refused_aggregate {
   static_assert(Flaw != aggregate_flaw::too_many,
                 "pulsar sees at most 32 fields: group some into a member struct, or write "
                 "pulsar_fields(T&) that returns std::tie of all fields");
-  static constexpr bool value = false;
 };
 
 // -- names -------------------------------------------------------------------
