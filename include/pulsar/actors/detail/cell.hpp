@@ -84,8 +84,10 @@ class actor_cell : task_node {
   void take() noexcept { references_.fetch_add(1, std::memory_order_relaxed); }
   void drop() noexcept {
     if (references_.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
-    // Behind every message that was sent through a reference, for those name the cell.
-    if (inbox == nullptr || !inbox->push(this)) delete this;
+    // Behind every message that was sent through a reference, for those name the cell. The loop may
+    // free the cell, and end, while `push` is still at work: hence the copy.
+    const std::shared_ptr<loop_inbox> way = inbox;
+    if (way == nullptr || !way->push(this)) delete this;
   }
 
   /// Is it an actor of this process?
