@@ -34,7 +34,8 @@ void command_ended(actor_base& actor, invocation* what) noexcept;
 void command_finished(actor_base& actor, invocation* what) noexcept;
 
 /// Runs the command of `Entry` on an actor of type `A`; `Final` says what becomes of the outcome:
-/// `done(value...)` or `failed(exception)`, each of which ends it.
+/// `done(value...)` or `failed(exception)`, each of which ends it. `threw` is what the command itself
+/// failed with.
 template <class Final, class Entry, class A>
 class command_call : public invocation {
  public:
@@ -48,17 +49,11 @@ class command_call : public invocation {
   void run(actor_base& actor) final {
     auto& self = static_cast<Final&>(*this);
     A& a = static_cast<A&>(actor);
+    // Only the command throws in here: what it gives is passed on by functions that do not.
     try {
       if constexpr (traits::asynchronous) {
         inner_ = traits::call(a, arguments_);
-        if (!inner_.done()) {
-          actor_ = &actor;
-          command_started(actor, this);
-          add_callback(*future_access::slot(inner_), &ended_);
-          return;
-        }
-        command_finished(actor, this);
-        pass_on();
+        if (!inner_.valid()) throw error(errc::broken_promise, "the command returned an empty future");
       } else if constexpr (std::is_void_v<result>) {
         traits::call(a, arguments_);
         command_finished(actor, this);
@@ -71,13 +66,26 @@ class command_call : public invocation {
     } catch (...) {
       auto why = std::current_exception();
       command_finished(actor, this);
-      self.failed(std::move(why));
+      self.threw(std::move(why));
+      return;
+    }
+    if constexpr (traits::asynchronous) {
+      if (inner_.done()) {
+        command_finished(actor, this);
+        pass_on();
+        return;
+      }
+      actor_ = &actor;
+      command_started(actor, this);
+      add_callback(*future_access::slot(inner_), &ended_);
     }
   }
 
   void refuse(std::exception_ptr why) noexcept override {
     static_cast<Final&>(*this).failed(std::move(why));
   }
+
+  void threw(std::exception_ptr why) noexcept { static_cast<Final&>(*this).failed(std::move(why)); }
 
   void cancel() noexcept override { inner_.cancel(); }
   void abandon() noexcept override {
@@ -102,16 +110,21 @@ class command_call : public invocation {
     command_call& owner;
   };
 
-  void pass_on() {
+  void pass_on() noexcept {
     auto& self = static_cast<Final&>(*this);
-    if (auto failure = inner_.exception()) {
-      self.failed(std::move(failure));
-    } else if constexpr (std::is_void_v<result>) {
-      inner_.result();
-      self.done();
-    } else {
-      result value = inner_.result();
-      self.done(std::move(value));
+    // Its frame belongs to this thread; `self` may go to the sender's.
+    future<result> ended = std::move(inner_);
+    if (auto failure = ended.exception()) return self.threw(std::move(failure));
+    try {
+      if constexpr (std::is_void_v<result>) {
+        ended.result();
+        self.done();
+      } else {
+        result value = ended.result();
+        self.done(std::move(value));
+      }
+    } catch (...) {  // of moving the value
+      self.threw(std::current_exception());
     }
   }
 
@@ -167,11 +180,19 @@ class ask_call final : public shared_state<typename Entry::traits::result>,
   }
 
   template <class... V>
-  void done(V&&... value) {
+  void done(V&&... value) noexcept {
     timer_.cancel();
-    if (!state_type::done()) this->succeed(std::forward<V>(value)...);
+    if (!state_type::done()) {
+      try {
+        this->succeed(std::forward<V>(value)...);
+      } catch (...) {  // of moving the value
+        this->fail(std::current_exception());
+      }
+    }
     this->drop();
   }
+  /// As from another thread: the caller must not be able to tell.
+  void threw(std::exception_ptr why) noexcept { failed(put_together(take_apart(why))); }
   void failed(std::exception_ptr why) noexcept {
     timer_.cancel();
     if (!state_type::done()) this->fail(std::move(why));
@@ -353,8 +374,12 @@ class thread_call final : public command_call<thread_call<Entry, A>, Entry, A> {
         number_(number) {}
 
   template <class... V>
-  void done(V&&... value) {
-    value_.emplace(std::forward<V>(value)...);
+  void done(V&&... value) noexcept {
+    try {
+      value_.emplace(std::forward<V>(value)...);
+    } catch (...) {  // of moving the value
+      failure_ = take_apart(std::current_exception());
+    }
     go_back();
   }
   void failed(std::exception_ptr why) noexcept {
@@ -365,7 +390,9 @@ class thread_call final : public command_call<thread_call<Entry, A>, Entry, A> {
  private:
   void go_back() noexcept {
     this->task_node::call = &arrive_back;
-    if (!inbox_->push(this)) delete this;
+    // The sender may free this, and its loop end, while `push` is still at work.
+    const auto way = std::move(inbox_);
+    if (!way->push(this)) delete this;
   }
 
   static void arrive_back(task_node* node, bool drop) {
@@ -403,7 +430,7 @@ class wire_call final : public command_call<wire_call<Entry, A>, Entry, A> {
       : base(t, std::move(a)), sink_(std::move(sink)) {}
 
   template <class... V>
-  void done(V&&... value) {
+  void done(V&&... value) noexcept {
     if (sink_) {
       wire_outcome outcome;
       try {
