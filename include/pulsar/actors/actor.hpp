@@ -11,8 +11,8 @@
 ///     };
 ///
 /// Optional members, found by name: `on_start()`, `on_stopping()`, `on_stop()`, plain or coroutines,
-/// and `static constexpr bool serial = true` for commands one at a time. An actor lives in one loop
-/// and everything here belongs to its thread. Commands interleave where they `co_await`.
+/// public ones, and `static constexpr bool serial = true` for commands one at a time. An actor lives
+/// in one loop and everything here belongs to its thread. Commands interleave where they `co_await`.
 
 #include <pulsar/actors/command.hpp>
 #include <pulsar/actors/detail/cell.hpp>
@@ -21,7 +21,6 @@
 #include <pulsar/core/future.hpp>
 #include <pulsar/core/log.hpp>
 #include <pulsar/core/result.hpp>
-#include <pulsar/core/task_group.hpp>
 #include <pulsar/core/timeout.hpp>
 
 #include <chrono>
@@ -47,6 +46,41 @@ struct actor_access;
 using decode_command = invocation* (*)(actor_cell& target, std::span<const std::byte> arguments,
                                        wire_sink sink);
 
+/// What the type an actor was spawned as says of it; see detail/actor.hpp.
+struct actor_type {
+  using hook = future<> (*)(actor_base&);
+  hook on_start;
+  hook on_stopping;
+  hook on_stop;
+  bool serial;
+  decode_command (*find_command)(std::string_view name) noexcept;
+  std::vector<std::string> (*command_names)();
+};
+
+template <class A>
+const actor_type& type_of_actor() noexcept;
+
+/// A hook or a task of the actor that is under way. Stands in the frame that waits for it.
+struct activity {
+  inline activity(actor_base& a, future<> w);
+  activity(const activity&) = delete;
+  activity& operator=(const activity&) = delete;
+  inline ~activity();
+  /// Frees it: the loop closes, and the actor goes before this.
+  inline void abandon() noexcept;
+
+  actor_base* owner;
+  future<> what;
+  activity* previous = nullptr;
+  activity* next = nullptr;
+
+ private:
+  inline void unlink() noexcept;
+};
+
+/// The cell of the actor whose constructor is about to run in this thread.
+inline constinit thread_local const cell_pointer* newborn = nullptr;
+
 }  // namespace detail
 
 /// The part of an actor that does not depend on its type.
@@ -54,7 +88,7 @@ class actor_base {
  public:
   actor_base(const actor_base&) = delete;
   actor_base& operator=(const actor_base&) = delete;
-  virtual ~actor_base() = default;
+  virtual inline ~actor_base();
 
   /// Unique in the program, also across its processes.
   std::uint64_t id() const noexcept { return cell_->id; }
@@ -73,59 +107,65 @@ class actor_base {
   actor_info info() const;
 
   /// Ends it: refuses what waits with `errc::actor_gone`, gives commands under way `grace`, then
-  /// cancels them, and is gone when none is left. Done then; calling it twice is no error.
+  /// cancels them, then its tasks, and is gone when none is left. Done then; calling it twice is no
+  /// error. Throws `errc::not_ready` in the constructor: there, throw.
   future<> stop(event_loop::duration grace = std::chrono::seconds(5));
 
-  /// Ends it as a failure of its own: its supervisor learns `reason`.
+  /// Ends it as a failure of its own: its supervisor learns `reason`, and so does who spawns it.
   void fail(std::exception_ptr reason);
 
-  /// Runs `task` as part of the actor: cancelled when it stops; a failure ends the actor.
-  void create_task(future<> task) { adopt(*this, std::move(task)).detach(); }
+  /// Runs `task` as part of the actor: cancelled when it stops; a failure ends the actor. Throws
+  /// `errc::not_ready` in the constructor: `on_start` is the place.
+  void create_task(future<> task);
 
  protected:
-  actor_base() = default;
+  inline actor_base();
 
  private:
   friend struct detail::actor_access;
+  friend struct detail::activity;
   template <class Derived>
   friend class actor;
 
   static constexpr std::size_t pump_batch = 32;
 
-  struct pump_node : detail::task_node {
-    explicit pump_node(actor_base& a) noexcept : task_node(&run), owner(a) {}
-    static void run(detail::task_node* node, bool drop) {
-      if (!drop) static_cast<pump_node*>(node)->owner.pump();
-    }
-    actor_base& owner;
+  // In the ready queue while there is work; stays there when the actor goes meanwhile.
+  struct pump_node : detail::task_node, detail::recycled {
+    explicit pump_node(actor_base& a) noexcept : task_node(&run), owner(&a) {}
+    static inline void run(detail::task_node* node, bool drop);
+    actor_base* owner;
   };
-
-  virtual future<> call_on_start() = 0;
-  virtual future<> call_on_stopping() = 0;
-  virtual future<> call_on_stop() = 0;
-  virtual bool is_serial() const noexcept = 0;
-  virtual detail::decode_command find_command(std::string_view name) const noexcept = 0;
-  virtual std::vector<std::string> command_names() const = 0;
 
   // -- mailbox ---------------------------------------------------------------
   void deliver(detail::invocation* what) noexcept;
   void pump();
   void schedule_pump() noexcept {
     if (std::exchange(pumping_, true)) return;
-    detail::loop_access::push_ready(loop(), &pump_);
+    detail::loop_access::push_ready(loop(), pump_);
   }
   void started(detail::invocation* what) noexcept;
   void ended(detail::invocation* what) noexcept;
   void finished() noexcept;
 
   // -- life --------------------------------------------------------------------
+  using count_function = std::size_t (*)(const actor_base& a);
+  using cancel_function = void (*)(actor_base& a);
+
   static future<> begin(detail::cell_pointer self);
   static future<> end(detail::cell_pointer self, event_loop::duration grace);
+  static future<> wind_down(actor_base& a, event_loop::duration grace, std::string_view what,
+                            count_function left, cancel_function cancel);
+  static future<> run_hook(actor_base& a, detail::actor_type::hook hook, std::string_view which);
   static future<> adopt(actor_base& self, future<> task);
+  future<> call(detail::actor_type::hook hook);
+  void cancel_activities() noexcept;
+  void wake_idle();
+  void require_born(const char* what) const;
   std::exception_ptr gone() const;
 
   detail::cell_pointer cell_;
   detail::context* context_ = nullptr;
+  const detail::actor_type* type_ = nullptr;
   actor_state state_ = actor_state::initial;
   event_loop::time_point born_{};
   detail::task_queue mailbox_;
@@ -134,12 +174,15 @@ class actor_base {
   std::size_t running_ = 0;
   std::uint64_t handled_ = 0;
   std::uint64_t refused_ = 0;
-  bool pumping_ = false;
+  bool pumping_ = false;       // pump_ is in the ready queue, or runs
   bool serial_ = false;
-  pump_node pump_{*this};
+  bool tasks_closed_ = false;  // tasks are cancelled as they come
+  pump_node* const pump_;
   detail::invocation* under_way_ = nullptr;  // commands that wait for something
-  std::optional<promise<>> idle_;            // wanted by `end`
-  std::optional<task_group> tasks_;
+  detail::activity* activities_ = nullptr;
+  std::size_t activity_count_ = 0;
+  detail::activity* starting_ = nullptr;  // on_start
+  std::optional<promise<>> idle_;         // wanted by `wind_down`
   std::exception_ptr reason_;
   std::vector<promise<>> stop_waiters_;
   std::function<void(std::exception_ptr reason)> on_end_;  // the owner's
@@ -148,55 +191,8 @@ class actor_base {
 /// Base of an actor; `Derived` lists its `commands`.
 template <class Derived>
 class actor : public actor_base {
- private:
-  template <class F>
-  static future<> call(F f) {
-    if constexpr (detail::is_future<std::invoke_result_t<F&>>) {
-      co_await f();
-    } else {
-      f();
-      co_return;
-    }
-  }
-
-  Derived& derived() noexcept { return static_cast<Derived&>(*this); }
-
-  future<> call_on_start() override {
-    if constexpr (requires { derived().on_start(); }) {
-      return call([this] { return derived().on_start(); });
-    } else {
-      return make_ready_future();
-    }
-  }
-  future<> call_on_stopping() override {
-    if constexpr (requires { derived().on_stopping(); }) {
-      return call([this] { return derived().on_stopping(); });
-    } else {
-      return make_ready_future();
-    }
-  }
-  future<> call_on_stop() override {
-    if constexpr (requires { derived().on_stop(); }) {
-      return call([this] { return derived().on_stop(); });
-    } else {
-      return make_ready_future();
-    }
-  }
-  bool is_serial() const noexcept override {
-    if constexpr (requires { Derived::serial; }) {
-      return Derived::serial;
-    } else {
-      return false;
-    }
-  }
-  inline detail::decode_command find_command(std::string_view name) const noexcept override;
-  std::vector<std::string> command_names() const override {
-    return names(static_cast<typename Derived::commands*>(nullptr));
-  }
-  template <class... E>
-  static std::vector<std::string> names(command_list<E...>*) {
-    return {std::string(E::name)...};
-  }
+ protected:
+  actor() { type_ = &detail::type_of_actor<Derived>(); }
 };
 
 }  // namespace pulsar

@@ -45,11 +45,6 @@ struct coroutine {
                                     std::tuple<Args...> args) {
     detail::cell_pointer cell =
         co_await detail::give_birth<A, Args...>(loop, std::move(how), std::move(args));
-    if (cell->actor != nullptr) {
-      detail::actor_access::on_end(*cell->actor, [&loop, c = cell.get()](std::exception_ptr) {
-        detail::loop_access::local<detail::loop_actors>(loop).remove(*c);
-      });
-    }
     co_return detail::ref_access::make<A>(std::move(cell));
   }
 };

@@ -9,18 +9,57 @@
 
 #include <unistd.h>
 
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <functional>
+#include <map>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
 namespace pulsar {
 
 namespace detail {
 
+/// The actors of one loop; what is left of them goes when the loop closes.
+class loop_actors {
+ public:
+  explicit loop_actors(event_loop&) noexcept {}
+  loop_actors(const loop_actors&) = delete;
+  loop_actors& operator=(const loop_actors&) = delete;
+  inline ~loop_actors();
+
+  void add(cell_pointer cell) {
+    const auto id = cell->id;
+    cells_.emplace(id, std::move(cell));
+  }
+  void remove(const actor_cell& cell) noexcept { cells_.erase(cell.id); }
+
+  bool empty() const noexcept { return cells_.empty(); }
+  const cell_pointer& youngest() const noexcept { return cells_.rbegin()->second; }
+
+ private:
+  std::map<std::uint64_t, cell_pointer> cells_;  // by number, and so by age
+};
+
 /// What the machinery around actors may do with them.
 struct actor_access {
+  /// Gives an actor its place in the loop of `cell`, until its end.
   static void place(actor_base& a, cell_pointer cell) {
     a.born_ = cell->loop->time();
     a.context_ = new context(cell->name);
     a.context_->owner = &a;
+    a.serial_ = a.type_->serial;
+    loop_access::local<loop_actors>(*cell->loop).add(cell);
     a.cell_ = std::move(cell);
-    a.serial_ = a.is_serial();
+  }
+  /// What `A` says counts from now on, not what the class says that derives from `actor` itself.
+  template <class A>
+  static void set_type(actor_base& a) noexcept {
+    a.type_ = &type_of_actor<A>();
   }
   static void set_bound(actor_base& a, std::size_t bound) noexcept { a.bound_ = bound; }
   static future<> begin(cell_pointer cell) { return actor_base::begin(std::move(cell)); }
@@ -29,29 +68,70 @@ struct actor_access {
   static void ended(actor_base& a, invocation* what) noexcept { a.ended(what); }
   static void finished(actor_base& a) noexcept { a.finished(); }
   static decode_command find_command(const actor_base& a, std::string_view name) noexcept {
-    return a.find_command(name);
+    return a.type_->find_command(name);
   }
-  static std::vector<std::string> command_names(const actor_base& a) { return a.command_names(); }
+  static std::vector<std::string> command_names(const actor_base& a) {
+    return a.type_->command_names();
+  }
   static context* context_of(actor_base& a) noexcept { return a.context_; }
   static const cell_pointer& cell(const actor_base& a) noexcept { return a.cell_; }
-  /// Frees an actor whose loop closes, with the commands under way.
+  /// Frees an actor whose loop closes, behind all that uses it.
   static void abandon(actor_base& a) noexcept {
     while (auto* i = a.under_way_) {
       a.ended(i);
       i->abandon();
     }
+    while (a.activities_ != nullptr) a.activities_->abandon();
     while (auto* waiting = static_cast<invocation*>(a.mailbox_.pop())) {
       waiting->refuse(a.gone());
     }
-    auto* owner = a.context_;
-    owner->owner = nullptr;
+    destroy(a);
+  }
+  static void destroy(actor_base& a) noexcept {
+    const context_scope scope(a.context_);
     delete &a;
-    owner->drop();
   }
   static void on_end(actor_base& a, std::function<void(std::exception_ptr)> f) {
     a.on_end_ = std::move(f);
   }
 };
+
+loop_actors::~loop_actors() {
+  while (!cells_.empty()) {
+    const cell_pointer cell = youngest();
+    remove(*cell);
+    registry::instance().leave(*cell);
+    if (auto* actor = std::exchange(cell->actor, nullptr)) actor_access::abandon(*actor);
+  }
+}
+
+activity::activity(actor_base& a, future<> w) : owner(&a), what(std::move(w)), next(a.activities_) {
+  if (next != nullptr) next->previous = this;
+  a.activities_ = this;
+  ++a.activity_count_;
+}
+
+activity::~activity() {
+  if (owner == nullptr) return;
+  unlink();
+  owner->wake_idle();
+}
+
+void activity::unlink() noexcept {
+  if (next != nullptr) next->previous = previous;
+  (previous != nullptr ? previous->next : owner->activities_) = next;
+  --owner->activity_count_;
+}
+
+void activity::abandon() noexcept {
+  unlink();
+  owner = nullptr;
+  // Whoever waits for it is freed later and must not look for it then.
+  if (state* s = future_access::slot(what); s != nullptr && s->awaiter != nullptr) {
+    if (frame* above = s->awaiter->waiter) above->waiting_on = nullptr;
+  }
+  [[maybe_unused]] const auto freed = std::move(what);
+}
 
 inline void command_started(actor_base& actor, invocation* what) noexcept {
   if (!what->control) actor_access::started(actor, what);
@@ -74,6 +154,36 @@ inline void invocation::arrive(task_node* node, bool drop) {
 }
 
 }  // namespace detail
+
+inline actor_base::actor_base() : pump_(new pump_node(*this)) {
+  if (const auto* cell = std::exchange(detail::newborn, nullptr)) {
+    cell_ = *cell;
+    born_ = loop().time();
+  }
+}
+
+inline actor_base::~actor_base() {
+  if (context_ != nullptr) {
+    context_->owner = nullptr;
+    context_->drop();
+  }
+  if (pumping_) {
+    pump_->owner = nullptr;
+  } else {
+    delete pump_;
+  }
+}
+
+inline void actor_base::pump_node::run(detail::task_node* node, bool drop) {
+  auto* self = static_cast<pump_node*>(node);
+  if (self->owner == nullptr) {
+    delete self;
+  } else if (drop) {
+    self->owner->pumping_ = false;
+  } else {
+    self->owner->pump();
+  }
+}
 
 inline std::exception_ptr actor_base::gone() const {
   return std::make_exception_ptr(error(errc::actor_gone, "'" + name() + "' is stopping"));
@@ -102,12 +212,16 @@ inline void actor_base::deliver(detail::invocation* what) noexcept {
 }
 
 inline void actor_base::pump() {
-  pumping_ = false;
-  const detail::cell_pointer keep = cell_;
+  pump_node* const me = pump_;  // is there even when the actor is not any more
   for (std::size_t i = 0; i < pump_batch; ++i) {
-    if (state_ != actor_state::running || (serial_ && running_ > 0)) return;
-    auto* what = static_cast<detail::invocation*>(mailbox_.pop());
-    if (what == nullptr) return;
+    detail::invocation* what = nullptr;
+    if (state_ == actor_state::running && !(serial_ && running_ > 0)) {
+      what = static_cast<detail::invocation*>(mailbox_.pop());
+    }
+    if (what == nullptr) {
+      pumping_ = false;
+      return;
+    }
     if (what->expired ||
         (what->deadline != event_loop::time_point::max() && what->deadline < loop().time())) {
       ++refused_;
@@ -120,9 +234,16 @@ inline void actor_base::pump() {
     detail::this_context = context_;
     what->run(*this);
     detail::this_context = nullptr;
-    if (keep->actor == nullptr) return;
+    if (me->owner == nullptr) {
+      delete me;
+      return;
+    }
   }
-  if (!mailbox_.empty()) schedule_pump();
+  if (mailbox_.empty()) {
+    pumping_ = false;
+  } else {
+    detail::loop_access::push_ready(loop(), me);
+  }
 }
 
 inline void actor_base::started(detail::invocation* what) noexcept {
@@ -143,10 +264,13 @@ inline void actor_base::finished() noexcept {
   --pending_;
   ++handled_;
   if (serial_ && state_ == actor_state::running && !mailbox_.empty()) schedule_pump();
-  if (running_ == 0 && idle_) {
-    idle_->set_value();
-    idle_.reset();
-  }
+  if (running_ == 0) wake_idle();
+}
+
+inline void actor_base::wake_idle() {
+  if (!idle_) return;
+  idle_->set_value();
+  idle_.reset();
 }
 
 inline actor_info actor_base::info() const {
@@ -159,65 +283,133 @@ inline actor_info actor_base::info() const {
   i.pending = pending_;
   i.handled = handled_;
   i.refused = refused_;
-  i.commands = command_names();
+  i.commands = type_->command_names();
   return i;
 }
+
+inline void actor_base::require_born(const char* what) const {
+  if (cell_ && cell_->actor != nullptr) return;
+  throw error(errc::not_ready,
+              fmt::format("{} in the constructor of an actor: throw there, or do it in on_start", what));
+}
+
+// -- its own code ----------------------------------------------------------------
+
+inline future<> actor_base::call(detail::actor_type::hook hook) {
+  const detail::context_scope scope(context_);
+  return hook(*this);
+}
+
+inline void actor_base::create_task(future<> task) {
+  require_born("create_task");
+  adopt(*this, std::move(task)).detach();
+}
+
+inline future<> actor_base::adopt(actor_base& self, future<> task) {
+  detail::activity running(self, std::move(task));
+  if (self.tasks_closed_) running.what.cancel();
+  std::exception_ptr why;
+  try {
+    co_await running.what;
+  } catch (...) {
+    why = std::current_exception();
+  }
+  if (why == nullptr || detail::is_cancelled(why)) co_return;
+  if (self.state_ >= actor_state::stopping) {
+    log::error("a task of '{}' failed while it stopped: {}", self.name(), detail::describe(why));
+  } else {
+    self.fail(std::move(why));
+  }
+}
+
+inline void actor_base::cancel_activities() noexcept {
+  for (auto* a = activities_; a != nullptr;) {
+    auto* next = a->next;
+    a->what.cancel();
+    a = next;
+  }
+}
+
+// -- from on_start to the end ------------------------------------------------------
 
 inline future<> actor_base::begin(detail::cell_pointer self) {
   actor_base& a = *self->actor;
   a.state_ = actor_state::starting;
-  a.tasks_.emplace(a.loop());
-  std::exception_ptr why;
-  try {
-    detail::this_context = a.context_;
-    auto starting = a.call_on_start();
-    detail::this_context = nullptr;
-    co_await std::move(starting);
-  } catch (...) {
-    why = std::current_exception();
+  std::exception_ptr why = a.reason_;  // the constructor may have called `fail`
+  if (why == nullptr) {
+    try {
+      detail::activity running(a, a.call(a.type_->on_start));
+      a.starting_ = &running;
+      co_await running.what;
+    } catch (...) {
+      why = std::current_exception();
+    }
+    a.starting_ = nullptr;
   }
-  if (why != nullptr) {
-    if (a.state_ == actor_state::starting) a.state_ = actor_state::running;
+  if (why == nullptr && a.state_ == actor_state::starting) {
+    a.state_ = actor_state::running;
+    if (!a.mailbox_.empty()) a.schedule_pump();
+    co_return;
+  }
+  if (a.state_ == actor_state::starting) {
     a.reason_ = why;
-    co_await end(self, event_loop::duration::zero());
-    std::rethrow_exception(why);
+  } else if (a.reason_ != nullptr) {
+    why = a.reason_;
+  } else if (why == nullptr || detail::is_cancelled(why)) {
+    why = std::make_exception_ptr(
+        error(errc::actor_gone, "'" + self->name + "' was stopped while it started"));
   }
-  if (a.state_ != actor_state::starting) {
-    throw error(errc::actor_gone, "'" + self->name + "' was stopped while it started");
-  }
-  a.state_ = actor_state::running;
-  if (!a.mailbox_.empty()) a.schedule_pump();
+  auto ended = a.stop(event_loop::duration::zero());
+  co_await std::move(ended);
+  std::rethrow_exception(why);
 }
 
 inline future<> actor_base::stop(event_loop::duration grace) {
-  if (state_ >= actor_state::stopping) {
-    stop_waiters_.emplace_back(loop());
-    return stop_waiters_.back().get_future();
-  }
-  // The end must not be cut short by whoever asked for it.
+  require_born("stop");
   stop_waiters_.emplace_back(loop());
   auto done = stop_waiters_.back().get_future();
+  // The end must not be cut short by whoever asked for it.
   end(cell_, grace).detach();
   return done;
 }
 
 inline void actor_base::fail(std::exception_ptr reason) {
   if (state_ >= actor_state::stopping) return;
-  log::error("'{}' has failed: {}", name(), detail::describe(reason));
+  const bool born = cell_ && cell_->actor != nullptr;
+  if (born) log::error("'{}' has failed: {}", name(), detail::describe(reason));
   reason_ = std::move(reason);
-  end(cell_, event_loop::duration::zero()).detach();
+  if (born) end(cell_, event_loop::duration::zero()).detach();
 }
 
-inline future<> actor_base::adopt(actor_base& self, future<> task) {
-  const detail::cell_pointer keep = self.cell_;
-  std::exception_ptr why;
-  try {
-    co_await std::move(task);
-  } catch (...) {
-    why = std::current_exception();
+/// Waits until nothing is left of `what`, `grace` long; then cancels it, and names it while it does
+/// not end.
+inline future<> actor_base::wind_down(actor_base& a, event_loop::duration grace,
+                                      std::string_view what, count_function left,
+                                      cancel_function cancel) {
+  bool cancelled = false;
+  while (left(a) > 0) {
+    a.idle_.emplace(a.loop());
+    auto idle = a.idle_->get_future();
+    auto ended = co_await as_result(with_timeout(std::move(idle), grace));
+    if (ended) continue;
+    if (cancelled) {
+      log::warning("'{}' still has {} {} that ignore their cancellation", a.name(), left(a), what);
+    }
+    cancel(a);
+    cancelled = true;
+    grace = std::chrono::seconds(5);
   }
-  if (why != nullptr && !detail::is_cancelled(why) && keep->actor != nullptr) {
-    keep->actor->fail(why);
+}
+
+inline future<> actor_base::run_hook(actor_base& a, detail::actor_type::hook hook,
+                                     std::string_view which) {
+  try {
+    detail::activity running(a, a.call(hook));
+    co_await running.what;
+  } catch (...) {
+    const auto why = std::current_exception();
+    if (detail::is_cancelled(why)) throw;
+    log::error("{} of '{}' failed: {}", which, a.name(), detail::describe(why));
   }
 }
 
@@ -232,66 +424,100 @@ inline future<> actor_base::end(detail::cell_pointer self, event_loop::duration 
     ++a.refused_;
     waiting->refuse(a.gone());
   }
-  const auto guarded = [&a](future<> hook, std::string_view which) {
-    return [](actor_base& owner, future<> h, std::string_view w) -> future<> {
-      try {
-        co_await std::move(h);
-      } catch (...) {
-        log::error("{} of '{}' failed: {}", w, owner.name(),
-                   detail::describe(std::current_exception()));
-      }
-    }(a, std::move(hook), which);
-  };
-  {
-    detail::this_context = a.context_;
-    auto hook = a.call_on_stopping();
-    detail::this_context = nullptr;
-    co_await guarded(std::move(hook), "on_stopping");
-  }
-  // What is under way has its grace; then it is cancelled, and named while it does not end.
-  auto wait = grace;
-  while (a.running_ > 0) {
-    a.idle_.emplace(a.loop());
-    auto idle = a.idle_->get_future();
-    auto ended = co_await as_result(with_timeout(std::move(idle), wait));
-    if (ended || a.running_ == 0) break;
-    if (wait != grace) {
-      log::warning("'{}' still has {} commands that ignore their cancellation", a.name(),
-                   a.running_);
-    }
-    for (auto* i = a.under_way_; i != nullptr;) {
-      auto* next = i->next_running;
-      i->cancel();
-      i = next;
-    }
-    wait = std::chrono::seconds(5);
-  }
-  a.tasks_->cancel();
-  {
-    detail::this_context = a.context_;
-    auto hook = a.call_on_stop();
-    detail::this_context = nullptr;
-    co_await guarded(std::move(hook), "on_stop");
-  }
+  const auto zero = event_loop::duration::zero();
+  const auto cancel_activities = [](actor_base& b) { b.cancel_activities(); };
+  const auto tasks = [](const actor_base& b) { return b.activity_count_; };
+  co_await wind_down(
+      a, zero, "on_start", [](const actor_base& b) { return std::size_t{b.starting_ != nullptr}; },
+      cancel_activities);
+  co_await run_hook(a, a.type_->on_stopping, "on_stopping");
+  co_await wind_down(
+      a, grace, "commands", [](const actor_base& b) { return b.running_; },
+      [](actor_base& b) {
+        for (auto* i = b.under_way_; i != nullptr;) {
+          auto* next = i->next_running;
+          i->cancel();
+          i = next;
+        }
+      });
+  a.tasks_closed_ = true;
+  co_await wind_down(a, zero, "tasks", tasks, cancel_activities);
+  co_await run_hook(a, a.type_->on_stop, "on_stop");
+  co_await wind_down(a, zero, "tasks", tasks, cancel_activities);
   a.state_ = actor_state::closed;
-  while (a.pumping_) co_await sleep({}, a.loop());
   auto waiters = std::move(a.stop_waiters_);
   auto on_end = std::move(a.on_end_);
   auto reason = a.reason_;
-  auto* owner = a.context_;
   self->actor = nullptr;
   registry::instance().leave(*self);
-  owner->owner = nullptr;
-  delete &a;
-  owner->drop();
+  detail::loop_access::local<detail::loop_actors>(*self->loop).remove(*self);
+  detail::actor_access::destroy(a);
   for (auto& w : waiters) w.set_value();
   if (on_end) on_end(reason);
 }
 
-template <class Derived>
-detail::decode_command actor<Derived>::find_command(std::string_view name) const noexcept {
-  return detail::find_wire_command<Derived>(name,
-                                            static_cast<typename Derived::commands*>(nullptr));
+namespace detail {
+
+template <class F>
+future<> call_hook(F f) {
+  if constexpr (is_future<std::invoke_result_t<F&>>) {
+    co_await f();
+  } else {
+    f();
+    co_return;
+  }
 }
 
+template <class... E>
+std::vector<std::string> command_names_of(command_list<E...>*) {
+  return {std::string(E::name)...};
+}
+
+template <class A>
+struct actor_type_of {
+  static future<> on_start(actor_base& a) {
+    if constexpr (requires(A& derived) { derived.on_start(); }) {
+      return call_hook([&d = static_cast<A&>(a)] { return d.on_start(); });
+    } else {
+      return make_ready_future();
+    }
+  }
+  static future<> on_stopping(actor_base& a) {
+    if constexpr (requires(A& derived) { derived.on_stopping(); }) {
+      return call_hook([&d = static_cast<A&>(a)] { return d.on_stopping(); });
+    } else {
+      return make_ready_future();
+    }
+  }
+  static future<> on_stop(actor_base& a) {
+    if constexpr (requires(A& derived) { derived.on_stop(); }) {
+      return call_hook([&d = static_cast<A&>(a)] { return d.on_stop(); });
+    } else {
+      return make_ready_future();
+    }
+  }
+  static constexpr bool is_serial() {
+    if constexpr (requires { A::serial; }) {
+      return A::serial;
+    } else {
+      return false;
+    }
+  }
+  static decode_command find_command(std::string_view name) noexcept {
+    return find_wire_command<A>(name, static_cast<typename A::commands*>(nullptr));
+  }
+  static std::vector<std::string> command_names() {
+    return command_names_of(static_cast<typename A::commands*>(nullptr));
+  }
+};
+
+template <class A>
+const actor_type& type_of_actor() noexcept {
+  using type = actor_type_of<A>;
+  static constexpr actor_type says{&type::on_start,    &type::on_stopping,  &type::on_stop,
+                                   type::is_serial(),  &type::find_command, &type::command_names};
+  return says;
+}
+
+}  // namespace detail
 }  // namespace pulsar

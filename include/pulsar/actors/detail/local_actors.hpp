@@ -49,47 +49,12 @@ bool post_to(loop_inbox& inbox, F f) {
   return false;
 }
 
-/// The actors of one loop; what is left of them goes when the loop closes.
-class loop_actors {
- public:
-  explicit loop_actors(event_loop&) noexcept {}
-  loop_actors(const loop_actors&) = delete;
-  loop_actors& operator=(const loop_actors&) = delete;
-  ~loop_actors() {
-    while (!cells_.empty()) {
-      const cell_pointer cell = cells_.back();
-      cells_.pop_back();
-      actor_base* actor = std::exchange(cell->actor, nullptr);
-      if (actor != nullptr) actor_access::abandon(*actor);
-      registry::instance().leave(*cell);
-    }
-  }
-
-  void add(cell_pointer cell) { cells_.push_back(std::move(cell)); }
-  void remove(const actor_cell& cell) noexcept {
-    for (auto& c : cells_) {
-      if (c.get() != &cell) continue;
-      std::swap(c, cells_.back());
-      cells_.pop_back();
-      return;
-    }
-  }
-  const std::vector<cell_pointer>& cells() const noexcept { return cells_; }
-
- private:
-  std::vector<cell_pointer> cells_;
-};
-
 /// Ends every actor of `loop`, the youngest first, and waits for them.
 inline future<> stop_actors(event_loop& loop, event_loop::duration grace) {
   auto& actors = loop_access::local<loop_actors>(loop);
-  while (!actors.cells().empty()) {
-    const cell_pointer cell = actors.cells().back();
-    if (cell->actor == nullptr) {
-      actors.remove(*cell);
-      continue;
-    }
-    co_await cell->actor->stop(grace);
+  while (!actors.empty()) {
+    const cell_pointer youngest = actors.youngest();
+    co_await youngest->actor->stop(grace);
   }
 }
 
@@ -110,6 +75,19 @@ std::string default_name(std::uint64_t id) {
   return fmt::format("{}#{}", type.substr(type.rfind(':') + 1), id & 0xffff'ffff);
 }
 
+/// Calls the constructor, in which the actor knows its name and loop already.
+template <class A, class... Args>
+std::unique_ptr<A> make_actor(const cell_pointer& cell, std::tuple<Args...>& args) {
+  struct newborn_scope {
+    explicit newborn_scope(const cell_pointer& c) noexcept : before(std::exchange(newborn, &c)) {}
+    newborn_scope(const newborn_scope&) = delete;
+    newborn_scope& operator=(const newborn_scope&) = delete;
+    ~newborn_scope() { newborn = before; }
+    const cell_pointer* before;
+  } const scope(cell);
+  return std::apply([](Args&... a) { return std::make_unique<A>(std::move(a)...); }, args);
+}
+
 /// Makes the actor in `loop`, this thread's, and starts it.
 template <class A, class... Args>
 future<cell_pointer> give_birth(event_loop& loop, birth how, std::tuple<Args...> args) {
@@ -121,12 +99,11 @@ future<cell_pointer> give_birth(event_loop& loop, birth how, std::tuple<Args...>
   bool placed = false;
   std::exception_ptr why;
   try {
-    auto made = std::apply(
-        [](Args&... a) { return std::make_unique<A>(std::move(a)...); }, args);
+    auto made = make_actor<A>(cell, args);
     cell->actor = made.release();
+    actor_access::set_type<A>(*cell->actor);
     actor_access::place(*cell->actor, cell);
     actor_access::set_bound(*cell->actor, how.mailbox_bound);
-    loop_access::local<loop_actors>(loop).add(cell);
     placed = true;
     co_await actor_access::begin(cell);
   } catch (...) {
@@ -154,8 +131,8 @@ class actor_threads {
   void start(F body) {
     const std::lock_guard lock(mutex_);
     reap();
-    entries_.emplace_back();
-    auto& e = entries_.back();
+    std::list<entry> fresh(1);
+    auto& e = fresh.front();
     e.thread = std::thread([this, &e, b = std::move(body)]() mutable {
       b([this, &e](event_loop& loop) {
         const std::lock_guard inner(mutex_);
@@ -167,6 +144,7 @@ class actor_threads {
       e.ended = true;
       changed_.notify_all();
     });
+    entries_.splice(entries_.end(), fresh);
   }
 
   /// Ends the actors of all threads and joins them.
@@ -231,10 +209,7 @@ void give_birth_in_thread(birth how, std::tuple<Args...> args, Born born) {
           const std::string name = cell->name;
           const log_scope speaker(name);
           if (cell->actor != nullptr) {
-            actor_access::on_end(*cell->actor, [&loop, cell = cell.get()](std::exception_ptr) {
-              loop_access::local<loop_actors>(loop).remove(*cell);
-              loop.stop();
-            });
+            actor_access::on_end(*cell->actor, [&loop](std::exception_ptr) { loop.stop(); });
           }
           born(cell, nullptr);
           if (cell->actor != nullptr) loop.run_forever();
