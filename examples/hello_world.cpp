@@ -1,4 +1,5 @@
 // A web server: any method and path gets 200 and thirteen bytes.
+// [hello_world]
 #include <pulsar/http.hpp>
 
 int main(int argc, char** argv) {
@@ -7,3 +8,4 @@ int main(int argc, char** argv) {
   }, "hello_world");
   return hello.run(argc, argv);
 }
+// [/hello_world]
