@@ -53,7 +53,8 @@ static_assert(sizeof(frame_head) == 16);
 
 inline constexpr std::size_t largest_frame = std::size_t{64} << 10;
 inline constexpr std::size_t largest_message = std::size_t{64} << 20;
-inline constexpr std::size_t most_unsent = std::size_t{64} << 20;  // bytes that a slow peer may owe
+inline constexpr std::size_t most_unsent = std::size_t{128} << 20;  // what a slow peer may leave
+inline constexpr std::size_t longest_command = 4096;                // bytes of its name
 
 /// What stands before the arguments of a command.
 struct command_head {
@@ -154,10 +155,16 @@ class link : public std::enable_shared_from_this<link> {
  public:
   using socket_type = asio::local::stream_protocol::socket;
 
-  /// `on_closed(reason)` is called once, when the line has ended and every complete frame has been
+  /// Why a line is no more.
+  enum class ending {
+    closed,  // by the other process, which has most likely ended
+    broken,  // what came is no frame, or the system reports an error
+  };
+
+  /// `on_closed` is called once, when the line has ended and every complete frame has been
   /// delivered; whoever owns the link then says `fail_pending`.
   link(event_loop& loop, unique_fd fd, std::uint64_t peer,
-       std::function<void(std::string reason)> on_closed)
+       std::function<void(ending how, std::string reason)> on_closed)
       : loop_(loop),
         socket_(loop.context(), asio::local::stream_protocol(), fd.release()),
         peer_(peer),
@@ -167,7 +174,7 @@ class link : public std::enable_shared_from_this<link> {
   }
   link(const link&) = delete;
   link& operator=(const link&) = delete;
-  ~link() { fail_pending("the link was dropped"); }
+  ~link() { fail_pending(fmt::format("the link to process {} was dropped", peer_)); }
 
   /// The process at the other end.
   std::uint64_t peer() const noexcept { return peer_; }
@@ -188,7 +195,7 @@ class link : public std::enable_shared_from_this<link> {
                   args = std::move(arguments), deadline, s = std::move(sink)]() mutable {
           self->send_command(target, name, args.readable(), deadline, std::move(s));
         });
-    if (!posted && refused) refused(gone("its event loop is closed"));
+    if (!posted && refused) refused(gone("the event loop of the link is closed"));
   }
 
   /// Writes what is queued, as far as the peer takes it now.
@@ -208,13 +215,13 @@ class link : public std::enable_shared_from_this<link> {
   }
 
   /// Is all written?
-  bool drained() const noexcept { return out_.empty() && large_.empty(); }
+  bool drained() const noexcept { return unsent() == 0; }
 
-  /// Ends every send that waits for an outcome.
-  void fail_pending(const std::string& why) {
+  /// Ends every send that waits for an outcome with `errc::actor_gone` and this sentence.
+  void fail_pending(const std::string& sentence) {
     auto sinks = std::move(sinks_);
     sinks_.clear();
-    for (auto& [id, sink] : sinks) sink(gone(why));
+    for (auto& [id, sink] : sinks) sink(gone(sentence));
   }
 
   /// Ends the line; `on_closed` is told nothing.
@@ -228,33 +235,26 @@ class link : public std::enable_shared_from_this<link> {
  private:
   struct outgoing {
     frame_head head;
-    buffer bytes;
+    std::size_t size = 0;  // of the whole message
+    buffer bytes;          // what is left of it
   };
 
-  wire_outcome gone(const std::string& why) const {
-    return {{},
-            {"pulsar::error", "pulsar", static_cast<int>(errc::actor_gone),
-             fmt::format("process {} is gone: {}", peer_, why)}};
+  static remote_failure failure(errc code, std::string sentence) {
+    return {"pulsar::error", "pulsar", static_cast<int>(code), std::move(sentence)};
+  }
+  static wire_outcome gone(std::string sentence) {
+    return {{}, failure(errc::actor_gone, std::move(sentence))};
   }
 
   void send_command(std::uint64_t target, std::string_view command,
                     std::span<const std::byte> arguments, event_loop::time_point deadline,
                     wire_sink sink) {
-    if (!open_) {
-      if (sink) sink(gone("its link is closed"));
-      return;
-    }
     const std::size_t size = sizeof(command_head) + command.size() + arguments.size();
-    if (size > largest_message || unsent() + size > most_unsent) {
-      const bool large = size > largest_message;
-      remote_failure why{"pulsar::error", "pulsar",
-                         static_cast<int>(large ? errc::too_large : errc::mailbox_full),
-                         large ? fmt::format("the arguments of '{}' take {} bytes", command, size)
-                               : fmt::format("process {} does not read", peer_)};
+    if (auto why = refusal(command, size)) {
       if (sink) {
-        sink({{}, std::move(why)});
+        sink({{}, std::move(*why)});
       } else {
-        log::warning("a tell of '{}' failed: {}", command, why.text);
+        log::warning("a tell of '{}' failed: {}", command.substr(0, longest_command), why->text);
       }
       return;
     }
@@ -270,14 +270,40 @@ class link : public std::enable_shared_from_this<link> {
                   arguments});
   }
 
+  // Why a command cannot be sent.
+  std::optional<remote_failure> refusal(std::string_view command, std::size_t size) const {
+    if (!open_) {
+      return failure(errc::actor_gone, fmt::format("the link to process {} is closed", peer_));
+    }
+    if (command.size() > longest_command) {
+      return failure(errc::unknown_command,
+                     fmt::format("a name of {} bytes is no command's", command.size()));
+    }
+    if (size > largest_message) {
+      return failure(errc::too_large,
+                     fmt::format("the arguments of '{}' take {} bytes, at most {} travel", command,
+                                 size, largest_message));
+    }
+    if (unsent() + size > most_unsent) {
+      return failure(errc::mailbox_full,
+                     fmt::format("process {} has not read {} bytes yet", peer_, unsent()));
+    }
+    return std::nullopt;
+  }
+
   void send_outcome(std::uint64_t id, wire_outcome&& outcome) {
     if (!open_) return;
     frame_head frame;
     frame.id = id;
     frame.kind = static_cast<std::uint8_t>(frame_kind::reply);
-    if (outcome.failure.type.empty() && outcome.value.size() + 1 > largest_message) {
-      outcome.failure = {"pulsar::error", "pulsar", static_cast<int>(errc::too_large),
-                         fmt::format("the result takes {} bytes", outcome.value.size())};
+    const std::size_t size = outcome.value.size() + 1;
+    if (outcome.failure.type.empty() && size > largest_message) {
+      outcome.failure = failure(errc::too_large, fmt::format("the result takes {} bytes, at most "
+                                                             "{} travel", size, largest_message));
+    } else if (outcome.failure.type.empty() && unsent() + size > most_unsent) {
+      outcome.failure =
+          failure(errc::mailbox_full,
+                  fmt::format("the sender has not read {} bytes of results yet", unsent()));
     }
     const std::byte failed{!outcome.failure.type.empty()};
     if (failed != std::byte{}) {
@@ -294,9 +320,11 @@ class link : public std::enable_shared_from_this<link> {
       out_.append(std::as_bytes(std::span(&head, 1)));
       for (const auto part : parts) out_.append(part);
     } else {
-      auto& large = large_.emplace_back();
+      auto& large = later_.emplace_back();
       large.head = head;
+      large.size = size;
       for (const auto part : parts) large.bytes.append(part);
+      large_bytes_ += size;
     }
     // What this turn of the loop sends goes out in one write.
     if (flushing_ != nullptr) return;
@@ -304,27 +332,35 @@ class link : public std::enable_shared_from_this<link> {
     loop_access::push_ready(loop_, &flush_);
   }
 
-  // Makes sure that there is something to write; false if there is nothing.
+  // Makes sure that there is something to write; false if there is nothing. Large messages take
+  // turns, a piece each; all those whose first piece is out fit into what the reader puts together.
   bool refill() {
     if (!out_.empty()) return true;
-    if (large_.empty()) return false;
-    outgoing large = std::move(large_.front());
-    large_.pop_front();
+    while (!later_.empty() &&
+           (turns_.empty() || turns_size_ + later_.front().size <= largest_message)) {
+      turns_size_ += later_.front().size;
+      turns_.push_back(std::move(later_.front()));
+      later_.pop_front();
+    }
+    if (turns_.empty()) return false;
+    outgoing large = std::move(turns_.front());
+    turns_.pop_front();
     const std::size_t n = std::min(large.bytes.size(), largest_frame);
     large.head.size = static_cast<std::uint32_t>(n);
     large.head.more = n < large.bytes.size();
     out_.append(std::as_bytes(std::span(&large.head, 1)));
     out_.append(large.bytes.readable().first(n));
     large.bytes.consume(n);
-    if (large.head.more != 0) large_.push_back(std::move(large));
+    large_bytes_ -= n;
+    if (large.head.more != 0) {
+      turns_.push_back(std::move(large));
+    } else {
+      turns_size_ -= large.size;
+    }
     return true;
   }
 
-  std::size_t unsent() const noexcept {
-    std::size_t n = out_.size();
-    for (const auto& large : large_) n += large.bytes.size();
-    return n;
-  }
+  std::size_t unsent() const noexcept { return out_.size() + large_bytes_; }
 
   static future<> wait_writable(event_loop&, std::shared_ptr<link> self) {
     auto waited = co_await self->socket_.async_wait(socket_type::wait_write, use_result);
@@ -335,6 +371,7 @@ class link : public std::enable_shared_from_this<link> {
   static future<> read(event_loop&, std::shared_ptr<link> self) {
     buffer in;
     frame_reader frames;
+    ending how = ending::closed;
     std::string reason = "it has closed its end";
     bool reset = false;
     for (;;) {
@@ -347,16 +384,20 @@ class link : public std::enable_shared_from_this<link> {
         continue;
       }
       if (ec) {
-        if (ec != asio::error::eof && ec != asio::error::connection_reset) reason = ec.message();
+        if (ec != asio::error::eof && ec != asio::error::connection_reset) {
+          how = ending::broken;
+          reason = ec.message();
+        }
         break;
       }
       in.commit(std::get<1>(done));
       try {
         while (auto message = frames.next(in)) self->dispatch(*message);
       } catch (const std::exception& e) {
+        how = ending::broken;
         reason = e.what();
-        log::error("the link to process {} sent what is no frame and is closed: {}", self->peer_,
-                   reason);
+        log::error("the link to process {} is closed, for what came is no message: {}",
+                   self->peer_, reason);
         break;
       }
       if (!self->open_) break;
@@ -365,9 +406,9 @@ class link : public std::enable_shared_from_this<link> {
     std::error_code ignored;
     self->socket_.shutdown(socket_type::shutdown_both, ignored);
     if (auto tell = std::exchange(self->on_closed_, nullptr)) {
-      tell(std::move(reason));
+      tell(how, std::move(reason));
     } else {
-      self->fail_pending(reason);
+      self->fail_pending(fmt::format("the link to process {} was closed here", self->peer_));
     }
   }
 
@@ -377,7 +418,7 @@ class link : public std::enable_shared_from_this<link> {
     if (m.payload.size() < sizeof(head)) throw error(errc::malformed, "a command without a head");
     std::memcpy(&head, m.payload.data(), sizeof(head));
     const auto rest = m.payload.subspan(sizeof(head));
-    if (head.name_size > rest.size() || head.name_size > 4096 || head.reserved != 0) {
+    if (head.name_size > rest.size() || head.name_size > longest_command || head.reserved != 0) {
       throw error(errc::malformed, "a command without its name");
     }
     const std::string_view name(reinterpret_cast<const char*>(rest.data()), head.name_size);
@@ -440,12 +481,15 @@ class link : public std::enable_shared_from_this<link> {
   socket_type socket_;
   std::uint64_t peer_;
   std::shared_ptr<loop_inbox> inbox_;
-  std::function<void(std::string)> on_closed_;
+  std::function<void(ending, std::string)> on_closed_;
   bool open_ = true;
   std::shared_ptr<link> flushing_;  // itself, while `flush_` is queued
   bool writing_ = false;
   buffer out_;
-  std::deque<outgoing> large_;
+  std::deque<outgoing> turns_;    // large messages of which a piece is out
+  std::deque<outgoing> later_;    // those that wait for their first turn
+  std::size_t turns_size_ = 0;    // of the whole messages in `turns_`
+  std::size_t large_bytes_ = 0;   // what is left of all of them
   std::uint64_t last_id_ = 0;
   std::unordered_map<std::uint64_t, wire_sink> sinks_;
   flush_node flush_{*this};
