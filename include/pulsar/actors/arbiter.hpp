@@ -50,16 +50,18 @@ class arbiter final : public actor<arbiter> {
   arbiter() { instance_ = this; }
   ~arbiter() override { instance_ = nullptr; }
 
+  void on_start();
+
   /// Starts a worker process and shakes hands; its number. `inherited` are the descriptors it shall
-  /// have besides its own. Throws `errc::spawn_failed` with how it ended, `errc::incompatible`,
-  /// `errc::timed_out`.
+  /// have besides its own. Cancelling it kills the process. Throws `errc::spawn_failed` with how it
+  /// ended, `errc::incompatible`, `errc::timed_out`; no process is left then.
   future<std::uint64_t> start_worker(worker_options options, std::vector<int> inherited,
                                      exit_callback on_exit);
 
   /// Asks a worker to end within `grace`; killed when it has not soon after. Done when it is gone.
   future<> stop_worker(std::uint64_t process, event_loop::duration grace);
 
-  /// Ends all workers.
+  /// Ends all workers; none is started any more.
   future<> stop_workers(event_loop::duration grace);
 
   /// SIGKILL to all workers.
@@ -86,9 +88,9 @@ class arbiter final : public actor<arbiter> {
   future<detail::birth_notice> spawn_process(detail::birth_request request);
   /// The number of the actor of that name; 0 if there is none.
   std::uint64_t find(std::string name) const {
+    // One that is being born has its name, but no number yet.
     if (const auto found = names_.find(name); found != names_.end()) return found->second;
-    const auto here = registry::instance().find(name);
-    return here ? here.id() : 0;
+    return registry::instance().find(name).id();
   }
   /// The processes of the workers.
   std::vector<std::int64_t> worker_pids() const {
@@ -101,7 +103,15 @@ class arbiter final : public actor<arbiter> {
 
  private:
   struct worker_process {
+    worker_process() = default;
+    worker_process(const worker_process&) = delete;
+    worker_process& operator=(const worker_process&) = delete;
+    ~worker_process() {
+      if (exit_watch) exit_watch->release();  // the handle is the child's
+    }
+
     std::uint64_t number = 0;
+    bool leaving = false;
     child process;
     std::shared_ptr<detail::control_line> control;
     std::unique_ptr<asio::posix::stream_descriptor> exit_watch;
@@ -110,17 +120,27 @@ class arbiter final : public actor<arbiter> {
     exit_callback on_exit;
   };
 
+  /// Keeps a name for an actor that is being born in another process.
+  class name_claim;
+
   void on_control(const std::shared_ptr<worker_process>& w, detail::control_message&& m);
+  void on_control_end(worker_process& w, detail::control_ending how);
   void introduce(worker_process& asker, std::uint64_t wanted);
+  void connect(std::uint64_t wanted);
+  void give_line(worker_process& to, std::uint64_t process, unique_fd socket);
+  void free_names(std::uint64_t process);
   static future<> watch(event_loop& loop, arbiter& self, std::shared_ptr<worker_process> w);
   void on_exit(worker_process& w, const exit_status& status);
   static future<std::uint64_t> start(event_loop& loop, arbiter& self, worker_options options,
                                      std::vector<int> inherited, exit_callback on_exit);
 
   inline static arbiter* instance_ = nullptr;
-  std::uint64_t last_serial_ = 0;
+  // Of the program: a reference from an earlier run must not fit an actor of this one.
+  inline static std::uint64_t last_serial_ = 0;
   std::map<std::uint64_t, std::shared_ptr<worker_process>> workers_;
+  // Actors of other processes; the registry has their names too, so that nobody here takes them.
   std::map<std::string, std::uint64_t> names_;
+  bool ending_ = false;
 };
 
 /// A reference to the program's arbiter, from any of its processes and threads.

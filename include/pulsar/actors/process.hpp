@@ -12,6 +12,7 @@
 
 #include <pulsar/actors/arbiter.hpp>
 #include <pulsar/actors/concurrency.hpp>
+#include <pulsar/actors/ref_codec.hpp>
 #include <pulsar/actors/send.hpp>
 
 #include <string_view>
@@ -54,7 +55,8 @@ struct process {
   template <class A>
   static future<actor_ref<A>> start(event_loop&, detail::birth_request request) {
     const auto root = arbiter_ref();
-    auto notice = co_await send<&arbiter::spawn_process>(root, pulsar::moved(request));
+    auto notice =
+        co_await detail::ask_patiently<&arbiter::spawn_process>(root, std::move(request));
     co_return detail::ref_access::make<A>(detail::cell_of(notice.id, notice.name));
   }
 };

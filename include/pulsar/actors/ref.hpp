@@ -8,8 +8,9 @@
 ///     pulsar::actor_ref<> anyone = bank;               // its type forgotten
 ///     pulsar::named_actor("bank");                     // whoever has that name
 ///
-/// A reference is cheap to copy, may go to any thread, and keeps nobody alive: sending to an actor
-/// that has ended fails with `errc::actor_gone`.
+/// A reference is cheap to copy, may go to any thread and, as an argument or result of a command, to
+/// any process; it keeps nobody alive: sending to an actor that has ended fails with
+/// `errc::actor_gone`.
 
 #include <pulsar/actors/detail/cell.hpp>
 
@@ -24,9 +25,15 @@ namespace pulsar {
 template <class A = void>
 class actor_ref;
 
+class encoder;
+class decoder;
+
 namespace detail {
 struct ref_access;
-}
+// How references travel; in ref_codec.hpp.
+template <class A>
+struct ref_codec;
+}  // namespace detail
 
 /// Refers to an actor of unknown type, or to none.
 template <>
@@ -60,6 +67,13 @@ template <class A>
 class actor_ref : public actor_ref<> {
  public:
   actor_ref() noexcept = default;
+
+  friend void pulsar_encode(encoder& out, const actor_ref& ref) {
+    detail::ref_codec<A>::encode(out, ref);
+  }
+  friend bool pulsar_decode(decoder& in, actor_ref& ref) {
+    return detail::ref_codec<A>::decode(in, ref);
+  }
 
  private:
   friend struct detail::ref_access;

@@ -13,7 +13,8 @@
 /// `send` returns a future of the calling loop and throws `errc::no_loop` where there is none. It
 /// fails with what the command threw, `errc::actor_gone`, `errc::mailbox_full` or, after ten
 /// seconds, `errc::timed_out`; a reply that comes later is dropped. Dropping the future does not
-/// cancel the command. `tell` may be called from any thread; its failure is logged.
+/// cancel the command. `tell` may be called from any thread; its failure is logged. A name is looked
+/// for in this process and then, under `pulsar::run`, in the whole program.
 
 #include <pulsar/actors/builtin.hpp>
 #include <pulsar/actors/command.hpp>
@@ -147,7 +148,27 @@ template <class T>
 using travelling = std::conditional_t<std::is_convertible_v<T, std::string_view>, std::string,
                                       std::remove_cvref_t<T>>;
 
-inline actor_ref<> require_actor(const named_actor& who);
+/// Looks for a name in the other processes; set where there are some (detail/arbiter.hpp).
+inline future<actor_ref<>> (*find_elsewhere)(event_loop& loop, std::string name) = nullptr;
+
+[[noreturn]] inline void throw_unknown_actor(const std::string& name) {
+  throw error(errc::unknown_actor, "no actor is named '" + name + "'");
+}
+
+template <class R>
+future<R> ask_elsewhere(event_loop& loop, std::string name, std::string command,
+                        buffer arguments) {
+  const auto until = loop.time() + default_timeout;
+  const actor_ref<> found = co_await find_elsewhere(loop, name);
+  if (!found) throw_unknown_actor(name);
+  auto answer = ask_encoded<R>(*ref_access::cell(found), command, std::move(arguments),
+                               until - loop.time());
+  if constexpr (std::is_void_v<R>) {
+    co_await std::move(answer);
+  } else {
+    co_return co_await std::move(answer);
+  }
+}
 
 }  // namespace detail
 
@@ -225,7 +246,14 @@ future<R> send(const actor_ref<>& ref, std::string_view command, Args&&... args)
 }
 template <class R = void, class... Args>
 future<R> send(const named_actor& who, std::string_view command, Args&&... args) {
-  return send<R>(detail::require_actor(who), command, std::forward<Args>(args)...);
+  if (const auto here = registry::instance().find(who.name())) {
+    return send<R>(here, command, std::forward<Args>(args)...);
+  }
+  if (detail::find_elsewhere == nullptr) detail::throw_unknown_actor(who.name());
+  buffer arguments;
+  encode(arguments, std::tuple<detail::travelling<Args>...>(std::forward<Args>(args)...));
+  return detail::ask_elsewhere<R>(event_loop::current(), who.name(), std::string(command),
+                                  std::move(arguments));
 }
 
 /// Runs the command without a reply; its failure is logged where it runs. Any thread.
@@ -243,12 +271,4 @@ void tell(const actor_ref<A>& ref, command<Name, Function>, Args&&... args) {
   detail::checked_tell<entry, actor_base>(ref, std::forward<Args>(args)...);
 }
 
-namespace detail {
-
-inline actor_ref<> require_actor(const named_actor& who) {
-  if (auto found = registry::instance().find(who.name())) return found;
-  throw error(errc::unknown_actor, "no actor is named '" + who.name() + "'");
-}
-
-}  // namespace detail
 }  // namespace pulsar

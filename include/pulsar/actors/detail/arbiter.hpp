@@ -12,6 +12,60 @@
 
 namespace pulsar {
 
+namespace detail {
+
+/// A birth has no deadline: `on_start` may load what it needs for minutes. The hand-shake before it
+/// has one, and the death of the process ends it.
+inline constexpr event_loop::duration birth_limit = std::chrono::hours(24 * 365);
+
+/// `send` with `birth_limit`.
+template <auto Function, class A, class... Args>
+auto ask_patiently(const actor_ref<A>& ref, Args&&... args) {
+  using list = typename A::commands;
+  using entry =
+      typename list::template at<index_of<A, Function>(static_cast<list*>(nullptr))>;
+  return ask<entry, A>(ref_access::cell(ref),
+                       typename entry::traits::arguments(std::forward<Args>(args)...),
+                       birth_limit);
+}
+
+}  // namespace detail
+
+class arbiter::name_claim {
+ public:
+  /// Throws `errc::name_taken`.
+  name_claim(arbiter& owner, const std::string& name)
+      : owner_(owner), cell_(new detail::remote_cell(registry::instance().next_id(), name)) {
+    registry::instance().enter(cell_, true);
+    owner_.names_.emplace(name, 0);
+  }
+  name_claim(const name_claim&) = delete;
+  name_claim& operator=(const name_claim&) = delete;
+  ~name_claim() {
+    if (!cell_) return;
+    registry::instance().leave(*cell_);
+    owner_.names_.erase(cell_->name);
+  }
+
+  /// The actor has been born; `free_names` is what ends its name.
+  void keep(std::uint64_t id) {
+    const detail::cell_pointer born(new detail::remote_cell(id, cell_->name));
+    registry::instance().leave(*cell_);
+    registry::instance().enter(born, true);
+    owner_.names_[cell_->name] = id;
+    cell_ = {};
+  }
+
+ private:
+  arbiter& owner_;
+  detail::cell_pointer cell_;  // holds the place
+};
+
+inline void arbiter::on_start() {
+  detail::loop_access::local<detail::peers>(loop()).on_unknown(
+      [this](std::uint64_t wanted) { connect(wanted); });
+}
+
 inline future<std::uint64_t> arbiter::start_worker(worker_options options,
                                                    std::vector<int> inherited,
                                                    exit_callback on_exit) {
@@ -21,12 +75,14 @@ inline future<std::uint64_t> arbiter::start_worker(worker_options options,
 inline future<std::uint64_t> arbiter::start(event_loop& loop, arbiter& self,
                                             worker_options options, std::vector<int> inherited,
                                             exit_callback on_exit) {
+  if (self.ending_) throw error(errc::spawn_failed, "the program ends: no worker is started");
   auto w = std::make_shared<worker_process>();
-  const std::uint64_t serial = ++self.last_serial_;
+  const std::uint64_t serial = ++last_serial_;
   w->number = detail::process_of_worker(serial);
   w->on_exit = std::move(on_exit);
   auto [control, their_control] = socket_pair(SOCK_SEQPACKET);
   auto [stream, their_stream] = socket_pair(SOCK_STREAM);
+  w->control = std::make_shared<detail::control_line>(loop, std::move(control));
 
   worker_marker marker;
   marker.control = 3;
@@ -53,19 +109,24 @@ inline future<std::uint64_t> arbiter::start(event_loop& loop, arbiter& self,
   self.workers_.emplace(w->number, w);
   w->greeted.emplace(loop);
   auto greeted = w->greeted->get_future();
-  w->control = std::make_shared<detail::control_line>(loop, std::move(control));
-  w->control->start([&self, weak = std::weak_ptr(w)](detail::control_message&& m,
-                                                     std::vector<unique_fd>&&) {
-    if (const auto alive = weak.lock()) self.on_control(alive, std::move(m));
-  },
-                    [] {});
+  w->control->start(
+      [&self, weak = std::weak_ptr(w)](detail::control_message&& m, std::vector<unique_fd>&&) {
+        if (const auto alive = weak.lock()) self.on_control(alive, std::move(m));
+      },
+      [&self, weak = std::weak_ptr(w)](detail::control_ending how) {
+        if (const auto alive = weak.lock()) self.on_control_end(*alive, how);
+      });
   lines.add(w->number, std::move(stream));
   watch(loop, self, w).detach();
 
   auto outcome = co_await as_result(with_timeout(std::move(greeted), options.timeout));
   w->greeted.reset();
   if (!outcome) {
-    w->process.signal(SIGKILL);
+    if (w->process.signal(SIGKILL)) {
+      w->gone.emplace_back(loop);
+      auto gone = w->gone.back().get_future();
+      auto ended = co_await as_result(std::move(gone));
+    }
     if (outcome.code() == errc::timed_out) {
       throw error(errc::timed_out,
                   "a worker process did not answer: does main reach pulsar::run, or "
@@ -96,16 +157,37 @@ inline void arbiter::on_control(const std::shared_ptr<worker_process>& w,
       break;
     }
     case detail::control_kind::introduce: introduce(*w, m.number); break;
+    case detail::control_kind::leaving:
+      w->leaving = true;
+      free_names(w->number);
+      break;
     default:
       log::error("worker process {} sent a control packet of unknown kind", w->process.pid());
       break;
   }
 }
 
+inline void arbiter::on_control_end(worker_process& w, detail::control_ending how) {
+  if (how == detail::control_ending::broken) {
+    log::error("worker process {} cannot be led any more and is killed", w.process.pid());
+    w.process.signal(SIGKILL);
+    return;
+  }
+  // It ends. If it gets stuck on the way, nobody could tell it anything.
+  loop().call_later(std::chrono::seconds(5), [weak = std::weak_ptr(workers_.at(w.number))] {
+    const auto late = weak.lock();
+    if (late != nullptr && late->process.signal(SIGKILL)) {
+      log::warning("worker process {} was stuck at its end and was killed", late->process.pid());
+    }
+  });
+}
+
+// A worker asks for a line to another process.
 inline void arbiter::introduce(worker_process& asker, std::uint64_t wanted) {
+  if (wanted == detail::arbiter_process) return connect(asker.number);
   const auto other = workers_.find(wanted);
-  detail::control_message m;
   if (other == workers_.end() || other->second->number == asker.number) {
+    detail::control_message m;
     m.kind = detail::control_kind::down;
     m.number = wanted;
     m.text = "it has ended";
@@ -113,11 +195,34 @@ inline void arbiter::introduce(worker_process& asker, std::uint64_t wanted) {
     return;
   }
   auto [one, two] = socket_pair(SOCK_STREAM);
+  give_line(asker, wanted, std::move(one));
+  give_line(*other->second, asker.number, std::move(two));
+}
+
+// A new line between a worker and this process, after the first one has broken.
+inline void arbiter::connect(std::uint64_t wanted) {
+  auto& lines = detail::loop_access::local<detail::peers>(loop());
+  const auto other = workers_.find(wanted);
+  if (other == workers_.end()) return lines.down(wanted, "it has ended");
+  auto [one, two] = socket_pair(SOCK_STREAM);
+  lines.add(wanted, std::move(one));
+  give_line(*other->second, detail::arbiter_process, std::move(two));
+}
+
+inline void arbiter::give_line(worker_process& to, std::uint64_t process, unique_fd socket) {
+  detail::control_message m;
   m.kind = detail::control_kind::line;
-  m.number = wanted;
-  asker.control->send(m, std::move(one));
-  m.number = asker.number;
-  other->second->control->send(m, std::move(two));
+  m.number = process;
+  to.control->send(m, std::move(socket));
+}
+
+inline void arbiter::free_names(std::uint64_t process) {
+  std::erase_if(names_, [&](const auto& entry) {
+    if (registry::process_of(entry.second) != process) return false;
+    auto& names = registry::instance();
+    if (const auto held = names.find(entry.second)) names.leave(*detail::ref_access::cell(held));
+    return true;
+  });
 }
 
 inline future<> arbiter::watch(event_loop& loop, arbiter& self,
@@ -139,9 +244,7 @@ inline void arbiter::on_exit(worker_process& w, const exit_status& status) {
   const auto keep = workers_.extract(w.number);
   const std::string how = to_string(status);
   w.control->close();
-  std::erase_if(names_, [&](const auto& entry) {
-    return registry::process_of(entry.second) == w.number;
-  });
+  free_names(w.number);
   if (w.greeted && !w.greeted->done()) {
     w.greeted->set_exception(std::make_exception_ptr(
         error(errc::spawn_failed, "a worker process ended before it was ready: " + how)));
@@ -178,6 +281,7 @@ inline future<> arbiter::stop_worker(std::uint64_t process, event_loop::duration
 }
 
 inline future<> arbiter::stop_workers(event_loop::duration grace) {
+  ending_ = true;
   while (!workers_.empty()) {
     std::vector<future<>> all;
     for (const auto& [process, w] : workers_) all.push_back(stop_worker(process, grace));
@@ -186,20 +290,48 @@ inline future<> arbiter::stop_workers(event_loop::duration grace) {
 }
 
 inline future<detail::birth_notice> arbiter::spawn_process(detail::birth_request request) {
-  if (request.named && find(request.name) != 0) {
-    throw error(errc::name_taken, "an actor named '" + request.name + "' is alive already");
-  }
-  const bool named = request.named;
+  std::optional<name_claim> claim;
+  if (request.named) claim.emplace(*this, request.name);
   const auto process = co_await start_worker({}, {}, {});
   const auto node = detail::ref_access::make<detail::node>(
       detail::cell_of(detail::node_id(process), "node"));
-  auto born = co_await as_result(send<&detail::node::give_birth>(node, pulsar::moved(request)));
+  auto born = co_await as_result(
+      detail::ask_patiently<&detail::node::give_birth>(node, std::move(request)));
   if (!born) {
-    stop_worker(process, {}).detach();
+    auto gone = co_await as_result(stop_worker(process, {}));
     std::rethrow_exception(born.exception());
   }
-  if (named) names_.emplace(born->name, born->id);
+  std::exception_ptr why;
+  try {
+    // It may have ended already.
+    const auto alive = workers_.find(process);
+    if (claim && alive != workers_.end() && !alive->second->leaving) claim->keep(born->id);
+  } catch (...) {
+    why = std::current_exception();  // another thread has taken the name in this very moment
+  }
+  if (why != nullptr) {
+    auto gone = co_await as_result(stop_worker(process, {}));
+    std::rethrow_exception(why);
+  }
   co_return *born;
 }
 
+namespace detail {
+
+/// The actor of that name in another process of the program.
+inline future<actor_ref<>> find_by_arbiter(event_loop&, std::string name) {
+  {
+    auto& access = peers_access::instance();
+    const std::lock_guard lock(access.mutex);
+    if (access.loop == nullptr) co_return actor_ref<>();
+  }
+  const auto root = arbiter_ref();
+  const auto id = co_await send<&arbiter::find>(root, name);
+  if (id == 0) co_return actor_ref<>();
+  co_return ref_access::make(cell_of(id, name));
+}
+
+inline const bool names_of_the_program = (find_elsewhere = &find_by_arbiter, true);
+
+}  // namespace detail
 }  // namespace pulsar

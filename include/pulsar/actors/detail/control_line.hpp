@@ -31,6 +31,7 @@ enum class control_kind : std::uint8_t {
   line,       // arbiter: a descriptor, the line to process `number`
   down,       // arbiter: process `number` has ended, `text` says how
   stop,       // arbiter: end within `number` milliseconds
+  leaving,    // worker: it ends, and the names of its actors are free
 };
 
 struct control_message {
@@ -38,6 +39,12 @@ struct control_message {
   std::uint64_t number = 0;
   std::string text;
   std::vector<image::object_version> objects;
+};
+
+/// Why a control line is no more.
+enum class control_ending {
+  closed,  // the other side has closed its end, or has died
+  broken,  // what came is no packet, or the system reports an error
 };
 
 /// One end. Belongs to its loop.
@@ -51,9 +58,8 @@ class control_line : public std::enable_shared_from_this<control_line> {
   control_line& operator=(const control_line&) = delete;
   ~control_line() { ready_.release(); }
 
-  /// Calls `received` for each packet and, once, `ended` when the other side has closed its end,
-  /// has died, or has sent what is no packet.
-  void start(receiver received, std::function<void()> ended) {
+  /// Calls `received` for each packet and, once, `ended` when there will be no more.
+  void start(receiver received, std::function<void(control_ending)> ended) {
     received_ = std::move(received);
     ended_ = std::move(ended);
     read(loop_, shared_from_this()).detach();
@@ -116,7 +122,8 @@ class control_line : public std::enable_shared_from_this<control_line> {
       if (!self->receive()) break;
     }
     self->open_ = false;
-    if (auto ended = std::exchange(self->ended_, nullptr)) ended();
+    self->unsent_.clear();
+    if (auto ended = std::exchange(self->ended_, nullptr)) ended(self->how_);
   }
 
   // All packets that are there; false at the end.
@@ -133,7 +140,8 @@ class control_line : public std::enable_shared_from_this<control_line> {
         if (!open_) return false;
       }
     } catch (const std::exception& e) {
-      log::error("a control packet is bad, its line is closed: {}", e.what());
+      log::error("a control line is closed, for what came is no packet: {}", e.what());
+      how_ = control_ending::broken;
       return false;
     }
   }
@@ -142,7 +150,8 @@ class control_line : public std::enable_shared_from_this<control_line> {
   control_socket socket_;
   asio::posix::stream_descriptor ready_;
   receiver received_;
-  std::function<void()> ended_;
+  std::function<void(control_ending)> ended_;
+  control_ending how_ = control_ending::closed;
   std::deque<packet> unsent_;
   bool open_ = true;
   bool waiting_ = false;

@@ -9,10 +9,15 @@
 #include <pulsar/actors/worker_environment.hpp>
 #include <pulsar/core/signals.hpp>
 
+#include <fcntl.h>
 #include <signal.h>
+#include <sys/types.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
+#include <csignal>
+#include <cstdint>
 #include <cstdlib>
 #include <exception>
 #include <functional>
@@ -27,6 +32,44 @@ inline constexpr std::uint64_t arbiter_process = 1;
 
 /// Workers are numbered from 1 by the arbiter; processes of the program from 1, the master first.
 constexpr std::uint64_t process_of_worker(std::uint64_t serial) noexcept { return serial + 1; }
+
+// A loop that runs in a worker before it serves would keep it from ever doing so.
+inline const bool loops_wait_for_serving =
+    (before_run = [] { this_process().require_serving("run an event loop"); }, true);
+
+/// The time a worker has from the arbiter's death to its own. The kernel's alarm ends it then, even
+/// if its loop is stuck in a callback and no handler of ours runs any more.
+class last_seconds {
+ public:
+  /// Asks for the death signal to be seen at once; after the loop has its handler of SIGTERM, which
+  /// still gets every one.
+  static void watch_signal(pid_t arbiter) {
+    arbiter_ = arbiter;
+    struct sigaction before {};
+    ::sigaction(SIGTERM, nullptr, &before);
+    handler_ = before.sa_handler;
+    before.sa_handler = &on_signal;
+    ::sigaction(SIGTERM, &before, nullptr);
+  }
+
+  /// Counts them; the first call does. Fit for a signal handler.
+  static void begin() noexcept {
+    if (begun_ != 0) return;
+    begun_ = 1;
+    ::signal(SIGALRM, SIG_DFL);
+    ::alarm(4);
+  }
+
+ private:
+  static void on_signal(int number) {
+    if (::getppid() != arbiter_) begin();
+    handler_(number);
+  }
+
+  inline static volatile std::sig_atomic_t begun_ = 0;
+  inline static pid_t arbiter_ = 0;
+  inline static void (*handler_)(int) = nullptr;
+};
 
 class worker {
  public:
@@ -68,7 +111,7 @@ class worker {
     }
     install_signals();
     control_->start([this](auto&& m, auto&& fds) { on_control(std::move(m), std::move(fds)); },
-                    [this] { on_orphaned(); });
+                    [this](control_ending) { on_orphaned(); });
     control_message hello;
     hello.number = wire_version;
     hello.objects = image::describe();
@@ -94,7 +137,11 @@ class worker {
     ::signal(SIGHUP, SIG_IGN);
     ::signal(SIGPIPE, SIG_IGN);
     loop_.add_signal_handler(SIGTERM, [this] { leave(std::chrono::seconds(5), "SIGTERM"); });
-    loop_.add_signal_handler(SIGQUIT, [this] { leave({}, "SIGQUIT"); });
+    last_seconds::watch_signal(this_process().marker().arbiter);
+    loop_.add_signal_handler(SIGQUIT, [this] {
+      if (leaving_) loop_.stop();
+      leave({}, "SIGQUIT");
+    });
     sigset_t all;
     ::sigemptyset(&all);
     for (const int s : {SIGINT, SIGHUP, SIGTERM, SIGQUIT}) ::sigaddset(&all, s);
@@ -111,7 +158,12 @@ class worker {
         loop_.stop();
         break;
       case control_kind::line:
-        if (descriptors.size() == 1) lines.add(m.number, std::move(descriptors[0]));
+        if (descriptors.size() == 1) {
+          lines.add(m.number, std::move(descriptors[0]));
+        } else {
+          log::error("the arbiter sent a line to process {} with {} descriptors", m.number,
+                     descriptors.size());
+        }
         break;
       case control_kind::down: lines.down(m.number, m.text); break;
       case control_kind::stop: leave(std::chrono::milliseconds(m.number), "the arbiter"); break;
@@ -121,10 +173,9 @@ class worker {
 
   // The rule for the arbiter's death: drain and leave, whatever signal comes or not.
   void on_orphaned() {
+    last_seconds::begin();
     if (leaving_) return;
     log::error("the arbiter has died: this worker drains and ends");
-    ::signal(SIGALRM, SIG_DFL);
-    ::alarm(4);
     leave(std::chrono::seconds(2), "the arbiter's death");
   }
 
@@ -136,17 +187,22 @@ class worker {
   void leave(event_loop::duration grace, std::string_view because) {
     if (std::exchange(leaving_, true)) return;
     log::debug("ending because of {}", because);
+    control_message m;
+    m.kind = control_kind::leaving;
+    control_->send(m);
     depart(*this, grace).detach();
   }
 
   static future<> depart(worker& self, event_loop::duration grace) {
+    const auto until = self.loop_.time() + grace;
     if (self.node_->actor != nullptr) {
       if (auto* body = static_cast<node&>(*self.node_->actor).body()) {
         auto stopped = co_await as_result(body->stop(grace));
         if (!stopped) log::error("the worker did not stop cleanly: {}", stopped.message());
       }
     }
-    auto ended = co_await as_result(stop_actors(self.loop_, grace));
+    const auto left = std::max(until - self.loop_.time(), event_loop::duration::zero());
+    auto ended = co_await as_result(stop_actors(self.loop_, left));
     if (!ended) log::error("the actors did not stop cleanly: {}", ended.message());
     // Their last words go out before the process does.
     peers& lines = loop_access::local<peers>(self.loop_);
