@@ -24,39 +24,64 @@
 #include <cstdlib>
 #include <exception>
 #include <functional>
+#include <memory>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <utility>
 
 namespace pulsar {
 
-/// Serves, and never returns, if this process is a worker for actors. To be called first in `main`
-/// by programs that call `run` later or not at all, such as test programs.
-inline void serve_if_worker(int, char**) {
-  if (this_process().is_worker() && this_process().marker().kind == worker_kind::actor) {
-    detail::serve_as_worker();
-  }
-}
-
 namespace detail {
 
-/// Reads `--concurrency NAME` and PULSAR_CONCURRENCY; false with a sentence for a bad one.
+/// Reads PULSAR_CONCURRENCY and `--concurrency NAME`, which goes first; false with a sentence for a
+/// bad one. What stands behind "--" is not looked at.
 inline bool read_concurrency(int argc, char** argv) {
+  std::string_view source;
   std::string_view text;
-  if (const char* value = std::getenv("PULSAR_CONCURRENCY")) text = value;
-  for (int i = 1; i < argc; ++i) {
-    const std::string_view arg = argv[i];
-    if (arg == "--concurrency" && i + 1 < argc) text = argv[i + 1];
-    if (arg.starts_with("--concurrency=")) text = arg.substr(arg.find('=') + 1);
+  if (const char* value = std::getenv("PULSAR_CONCURRENCY"); value != nullptr && *value != 0) {
+    source = "PULSAR_CONCURRENCY";
+    text = value;
   }
-  if (text.empty()) return true;
+  constexpr std::string_view option = "--concurrency";
+  for (int i = 1; i < argc && std::string_view(argv[i]) != "--"; ++i) {
+    const std::string_view arg = argv[i];
+    if (arg == option) {
+      source = option;
+      text = i + 1 < argc ? argv[++i] : "";
+    } else if (arg.starts_with("--concurrency=")) {
+      source = option;
+      text = arg.substr(option.size() + 1);
+    }
+  }
+  if (source.empty()) return true;
   if (const auto kind = parse_concurrency(text)) {
     set_default_concurrency(*kind);
     return true;
   }
-  fmt::print(stderr, "--concurrency is '{}', but must be process, thread or coroutine\n", text);
+  fmt::print(stderr, "{} is '{}', but must be process, thread or coroutine\n", source,
+             printable(text));
   return false;
 }
+
+}  // namespace detail
+
+/// Serves, and never returns, if this process is a worker for actors. To be called first in `main`
+/// by programs that call `run` later or not at all, such as test programs. Throws
+/// `errc::already_running` in a worker that serves.
+inline void serve_if_worker(int argc, char** argv) {
+  auto& process = this_process();
+  if (!process.is_worker() || process.marker().kind != worker_kind::actor) return;
+  if (process.serving()) {
+    throw error(errc::already_running,
+                "pulsar::run was called inside a worker process: spawn an actor instead");
+  }
+  // What an actor here spawns without a policy follows the program's default.
+  detail::read_concurrency(argc, argv);
+  detail::serve_as_worker();
+}
+
+namespace detail {
 
 /// The master's side of `run`: one arbiter, one loop.
 class master {
@@ -78,7 +103,6 @@ class master {
     loop_.create_task([this] { return begin(arbiter_); }).detach();
     whole(*this, std::move(app), loop_).detach();
     loop_.run_forever();
-    actor_threads::instance().stop_all();
     loop_.close();
     return exit_code_;
   }
@@ -103,6 +127,11 @@ class master {
     grace_ = {};
     stopping_ = true;
     app_.cancel();
+    // Whoever ignores that does not keep the program.
+    loop_.call_later(std::chrono::seconds(1), [this] {
+      log::critical("something ignores its cancellation: the program ends without it");
+      std::_Exit(exit_code_ != 0 ? exit_code_ : 1);
+    });
   }
 
   static future<> whole(master& self, body app, event_loop& loop) {
@@ -125,9 +154,22 @@ class master {
       auto ended = co_await as_result(a->stop_workers(self.grace_));
       if (!ended) log::error("workers did not stop cleanly: {}", ended.message());
     }
+    co_await join_threads(loop);
     auto stopped = co_await as_result(stop_actors(loop, self.grace_));
     if (!stopped) log::error("actors did not stop cleanly: {}", stopped.message());
     loop.stop();
+  }
+
+  // The loop goes on meanwhile: their last words may be for its actors.
+  static future<> join_threads(event_loop& loop) {
+    auto joined = std::make_shared<promise<>>(loop);
+    auto done = joined->get_future();
+    std::thread joiner([joined, inbox = loop_access::inbox(loop)] {
+      actor_threads::instance().stop_all();
+      post_to(*inbox, [joined] { joined->set_value(); });
+    });
+    auto waited = co_await as_result(std::move(done));
+    joiner.join();
   }
 
   event_loop loop_;
