@@ -22,7 +22,7 @@
 #include <asio/executor_work_guard.hpp>
 #include <asio/io_context.hpp>
 #include <asio/post.hpp>
-#include <asio/steady_timer.hpp>
+#include <asio/basic_waitable_timer.hpp>
 
 #include <atomic>
 #include <chrono>
@@ -386,7 +386,9 @@ class event_loop {
 
   std::unique_ptr<own_context> own_;
   asio::io_context& context_;
-  asio::steady_timer timer_;
+  // Names its executor: the type-erased one of steady_timer costs seconds to compile.
+  asio::basic_waitable_timer<clock, asio::wait_traits<clock>, asio::io_context::executor_type>
+      timer_;
   std::shared_ptr<detail::loop_inbox> inbox_;
   detail::task_queue ready_;
   timer_wheel wheel_;

@@ -8,7 +8,7 @@
 
 #include <pulsar/core/event_loop.hpp>
 
-#include <asio/signal_set.hpp>
+#include <asio/basic_signal_set.hpp>
 
 #include <functional>
 #include <map>
@@ -49,7 +49,7 @@ class signal_table {
  private:
   struct entry {
     entry(asio::io_context& context, std::function<void()> f) : set(context), call(std::move(f)) {}
-    asio::signal_set set;
+    asio::basic_signal_set<asio::io_context::executor_type> set;
     std::function<void()> call;
   };
 
