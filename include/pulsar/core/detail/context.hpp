@@ -17,12 +17,15 @@ struct context {
 
   void take() noexcept { ++count; }
   void drop() noexcept {
-    if (--count == 0) delete this;
+    if (--count == 0) [[unlikely]] end();
   }
 
   std::uint64_t count = 1;
   std::string name;
   void* owner = nullptr;  // the actor; null once it is gone
+
+ private:
+  [[gnu::noinline]] void end() noexcept { delete this; }  // out of the way of every coroutine
 };
 
 inline constinit thread_local context* this_context = nullptr;

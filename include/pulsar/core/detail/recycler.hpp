@@ -2,12 +2,16 @@
 #pragma once
 
 // Memory for coroutine frames, callbacks and messages: freed blocks are kept a thread and a size
-// class, so that a warm program allocates nothing. With AddressSanitizer every block is fresh,
-// so that it can see a use after free.
+// class, so that a warm program allocates nothing. A message is allocated in one thread and freed
+// in another: what piles up in the one goes back to the other a magazine of blocks at a time,
+// through a depot of the process. With AddressSanitizer every block is fresh, so that it can see a
+// use after free.
 
 #include <cstddef>
 #include <cstdint>
+#include <mutex>
 #include <new>
+#include <utility>
 
 namespace pulsar::detail {
 
@@ -26,56 +30,83 @@ inline constexpr bool recycling = true;
 class recycler {
  public:
   static constexpr std::size_t granule = 64;
-  static constexpr std::size_t classes = 32;       // blocks of up to 2 KiB are kept
-  static constexpr std::uint32_t most_kept = 1024;  // blocks a class and thread
+  static constexpr std::size_t classes = 32;             // blocks of up to 2 KiB are kept
+  static constexpr std::uint32_t magazine = 64;          // blocks; a thread keeps up to two a class
+  static constexpr std::size_t depot_bytes = 2U << 20U;  // at most, a class
 
   static void* allocate(std::size_t size) {
     const std::size_t index = class_of(size);
-    if (recycling && index < classes) {
-      if (block* first = cache_.free[index]) {
-        cache_.free[index] = first->next;
-        --cache_.count[index];
+    if (recycling && index < classes) [[likely]] {
+      shelf& s = cache_.shelves[index];
+      if (block* first = s.first) [[likely]] {
+        s.first = first->next;
+        --s.count;
         return first;
       }
     }
-    return fresh(size);
+    return refill(size);
   }
 
   static void deallocate(void* memory, std::size_t size) noexcept {
     const std::size_t index = class_of(size);
-    if (recycling && index < classes && cache_.count[index] < cache_.limit) {
-      auto* freed = static_cast<block*>(memory);
-      freed->next = cache_.free[index];
-      cache_.free[index] = freed;
-      ++cache_.count[index];
+    if (recycling && index < classes && cache_.shelves[index].count < cache_.limit) [[likely]] {
+      put(cache_.shelves[index], memory);
       return;
     }
-    ::operator delete(memory);
+    overflow(memory, index);
   }
 
  private:
   struct block {
     block* next;
+    block* next_magazine;  // of the first block of a magazine in the depot
+  };
+  struct shelf {
+    block* first;
+    block* spare;  // a whole magazine or none
+    std::uint32_t count;
   };
   // Trivial, so that access needs no guard; `limit` is zero until the thread's sweeper stands, and
   // again once it has run.
   struct cache {
-    block* free[classes];
-    std::uint32_t count[classes];
+    shelf shelves[classes];
     std::uint32_t limit;
   };
+
+  // Magazines that one thread has too many of and another may want.
+  struct depot {
+    std::mutex mutex;
+    block* first;
+    std::size_t count;
+
+    bool give(block* whole, std::size_t most) noexcept {
+      const std::lock_guard lock(mutex);
+      if (count >= most) return false;
+      ++count;
+      whole->next_magazine = std::exchange(first, whole);
+      return true;
+    }
+    block* take() noexcept {
+      const std::lock_guard lock(mutex);
+      block* whole = first;
+      if (whole != nullptr) {
+        first = whole->next_magazine;
+        --count;
+      }
+      return whole;
+    }
+  };
+
   struct sweeper {
-    sweeper() noexcept { cache_.limit = most_kept; }
+    sweeper() noexcept { cache_.limit = magazine; }
     sweeper(const sweeper&) = delete;
     sweeper& operator=(const sweeper&) = delete;
     ~sweeper() {
       cache_.limit = 0;
-      for (std::size_t i = 0; i < classes; ++i) {
-        cache_.count[i] = 0;
-        while (block* first = cache_.free[i]) {
-          cache_.free[i] = first->next;
-          ::operator delete(first);
-        }
+      for (shelf& s : cache_.shelves) {
+        s.count = 0;
+        free_all(std::exchange(s.first, nullptr));
+        free_all(std::exchange(s.spare, nullptr));
       }
     }
   };
@@ -83,14 +114,64 @@ class recycler {
   static constexpr std::size_t class_of(std::size_t size) noexcept {
     return (size + granule - 1) / granule - 1;
   }
+  static constexpr std::size_t most_magazines(std::size_t index) noexcept {
+    return depot_bytes / ((index + 1) * granule * magazine);
+  }
 
-  [[gnu::noinline]] static void* fresh(std::size_t size) {
+  static void put(shelf& s, void* memory) noexcept {
+    auto* freed = static_cast<block*>(memory);
+    freed->next = s.first;
+    s.first = freed;
+    ++s.count;
+  }
+
+  static void free_all(block* first) noexcept {
+    while (first != nullptr) ::operator delete(std::exchange(first, first->next));
+  }
+
+  static void stand_sweeper() noexcept {
     static thread_local sweeper instance;
     static_cast<void>(instance);
+  }
+
+  // The shelf is empty, or there is none for that size.
+  [[gnu::noinline]] static void* refill(std::size_t size) {
+    const std::size_t index = class_of(size);
+    if (recycling && index < classes) {
+      stand_sweeper();
+      shelf& s = cache_.shelves[index];
+      block* whole = std::exchange(s.spare, nullptr);
+      if (whole == nullptr && cache_.limit > 0) whole = depots_[index].take();
+      if (whole != nullptr) {
+        s.first = whole->next;
+        s.count = magazine - 1;
+        return whole;
+      }
+    }
     return ::operator new((size + granule - 1) / granule * granule);
   }
 
+  // The shelf holds a whole magazine, or there is none.
+  [[gnu::noinline]] static void overflow(void* memory, std::size_t index) noexcept {
+    if (recycling && index < classes) {
+      stand_sweeper();
+      shelf& s = cache_.shelves[index];
+      if (cache_.limit > 0) {
+        if (s.count >= cache_.limit) {
+          block* whole = std::exchange(s.spare, std::exchange(s.first, nullptr));
+          s.count = 0;
+          if (whole != nullptr && !depots_[index].give(whole, most_magazines(index))) {
+            free_all(whole);
+          }
+        }
+        return put(s, memory);
+      }
+    }
+    ::operator delete(memory);
+  }
+
   static constinit thread_local inline cache cache_{};
+  static constinit inline depot depots_[classes]{};
 };
 
 /// Gives a class that derives from it recycled memory.
