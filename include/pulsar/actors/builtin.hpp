@@ -37,16 +37,19 @@ T echo_of(actor_base&, T value) {
   return value;
 }
 
-template <auto Function>
+/// A free function as a command's: with an `actor_base&` in front.
+template <auto Function, class Type = decltype(Function)>
 struct plain_signature;
-template <class R, class... P, R (*Function)(P...)>
-struct plain_signature<Function> {
+template <auto Function, class R, class... P>
+struct plain_signature<Function, R (*)(P...)> {
   static R call(actor_base&, P... args) { return Function(static_cast<P&&>(args)...); }
 };
-template <class R, class... P, R (*Function)(actor_base&, P...)>
-struct plain_signature<Function> {
+template <auto Function, class R, class... P>
+struct plain_signature<Function, R (*)(actor_base&, P...)> {
   static R call(actor_base& a, P... args) { return Function(a, static_cast<P&&>(args)...); }
 };
+template <auto Function, class R, class... P>
+struct plain_signature<Function, R (*)(P...) noexcept> : plain_signature<Function, R (*)(P...)> {};
 
 }  // namespace detail
 

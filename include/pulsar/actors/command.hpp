@@ -68,6 +68,14 @@ template <class R, class C, class... P>
 struct signature<R (C::*)(P...) noexcept> : signature<R (C::*)(P...)> {};
 template <class R, class C, class... P>
 struct signature<R (C::*)(P...) const noexcept> : signature<R (C::*)(P...)> {};
+template <class R, class C, class... P>
+struct signature<R (C::*)(P...)&> : signature<R (C::*)(P...)> {};
+template <class R, class C, class... P>
+struct signature<R (C::*)(P...) const&> : signature<R (C::*)(P...)> {};
+template <class R, class C, class... P>
+struct signature<R (C::*)(P...) & noexcept> : signature<R (C::*)(P...)> {};
+template <class R, class C, class... P>
+struct signature<R (C::*)(P...) const & noexcept> : signature<R (C::*)(P...)> {};
 template <class R, class... P>
 struct signature<R (*)(actor_base&, P...)> : signature<R (actor_base::*)(P...)> {};
 template <class R, class... P>
@@ -97,10 +105,14 @@ template <class Parameters>
 struct arguments;
 template <class... P>
 struct arguments<std::tuple<P...>> {
-  static constexpr bool valid = (require_parameter<P>() && ...);
   using type = std::tuple<std::remove_cvref_t<P>...>;
-  static constexpr std::size_t count = sizeof...(P);
 };
+
+/// Refuses, with a sentence, parameters that cannot travel.
+template <class Parameters>
+inline constexpr bool can_travel = false;
+template <class... P>
+inline constexpr bool can_travel<std::tuple<P...>> = (require_parameter<P>() && ...);
 
 /// What all spellings of one command come down to.
 template <auto Function>
@@ -112,7 +124,6 @@ struct command_traits {
   using parameters = typename signature::parameters;
   using arguments = typename detail::arguments<parameters>::type;
   static constexpr std::size_t arity = std::tuple_size_v<arguments>;
-  static constexpr bool valid = detail::arguments<parameters>::valid;
   static constexpr bool asynchronous = is_future<returned>;
 
   template <class A>
@@ -138,12 +149,12 @@ struct command_traits {
 template <auto Function>
 consteval std::string_view function_name() {
   constexpr std::string_view text = __PRETTY_FUNCTION__;
-  // gcc: "... [with auto Function = &ns::ledger::deposit; ...]"; clang: "... [Function = &...]".
+  // gcc: "... [with auto Function = &ns::ledger::deposit; std::string_view = ...]"; clang: "...
+  // [Function = &ns::ledger::deposit]". What stands between may hold brackets.
   constexpr auto from = text.find("Function = ") + 11;
-  constexpr auto to = text.find_first_of(";]", from);
+  constexpr auto more = text.find("; std::string_view = ", from);
+  constexpr auto to = more == std::string_view::npos ? text.size() - 1 : more;
   constexpr auto whole = text.substr(from, to - from);
-  constexpr auto end = whole.find('(') == 0 ? whole.rfind(')') : whole.size();  // gcc casts
-  static_assert(end != std::string_view::npos);
   constexpr auto scope = whole.rfind("::");
   static_assert(scope != std::string_view::npos, "a command must be a member function");
   return whole.substr(scope + 2);
@@ -163,15 +174,13 @@ inline constexpr named_command<Name, Function> named{};
 template <fixed_string Name, auto Function>
 struct command {
   static constexpr std::string_view name = Name.view();
+  static_assert(detail::can_travel<typename detail::command_traits<Function>::parameters>);
 };
 
 namespace detail {
 
 template <auto Entry>
 struct entry_of {
-  static_assert(std::is_member_function_pointer_v<decltype(Entry)>,
-                "commands<...> takes member functions, named<\"name\", &A::f> and "
-                "commands_of<Base>: static members and free functions are no commands");
   static constexpr std::string_view name = function_name<Entry>();
   using traits = command_traits<Entry>;
 };
@@ -234,26 +243,36 @@ template <class... E, class... F, class... Rest>
 struct join_lists<command_list<E...>, command_list<F...>, Rest...>
     : join_lists<command_list<E..., F...>, Rest...> {};
 
-template <auto Entry>
-struct list_of {
-  using type = command_list<entry_of<Entry>>;
+template <class Function, class Entry>
+struct list_of_one {
+  static constexpr bool is_member = std::is_member_function_pointer_v<Function>;
+  static_assert(is_member,
+                "commands<...> takes member functions, named<\"name\", &A::f> and "
+                "commands_of<Base>: static members and free functions are no commands");
+  using type = std::conditional_t<is_member, command_list<Entry>, command_list<>>;
 };
+template <auto Entry>
+struct list_of : list_of_one<decltype(Entry), entry_of<Entry>> {};
+template <fixed_string Name, auto Function, const named_command<Name, Function> Entry>
+struct list_of<Entry> : list_of_one<decltype(Function), entry_of<Entry>> {};
 template <class... E, const inherited_commands<command_list<E...>> Entry>
 struct list_of<Entry> {
   using type = command_list<E...>;
 };
 
-template <class List>
-consteval bool distinctly_named() {
-  static_assert(List::distinct(),
+/// Checks a list where it is written.
+template <class... E>
+consteval bool check_commands(command_list<E...>*) {
+  constexpr bool distinct = command_list<E...>::distinct();
+  static_assert(distinct,
                 "two commands have the same name: give one another with named<\"name\", &A::f>");
-  return List::distinct();
+  return (can_travel<typename E::traits::parameters> && ...);
 }
 
 template <auto... Entries>
 struct make_commands {
   using type = typename join_lists<command_list<>, typename list_of<Entries>::type...>::type;
-  static_assert(distinctly_named<type>());
+  static_assert(check_commands(static_cast<type*>(nullptr)));
 };
 
 }  // namespace detail

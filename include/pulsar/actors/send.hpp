@@ -69,6 +69,15 @@ template <class Arg>
 inline constexpr bool freed_twice = false;
 #endif
 
+/// Refuses aggregates that g++ 12 would free twice; true if there are none.
+template <class... Args>
+consteval bool check_temporaries() {
+  constexpr bool freed_once = !(freed_twice<Args&&> || ...);
+  static_assert(freed_once,
+                "g++ 12.2 frees this temporary twice: name it, or write pulsar::make<T>(...)");
+  return freed_once;
+}
+
 template <class Arguments, class... Args, std::size_t... I>
 consteval bool fit(std::index_sequence<I...>) {
   return (std::is_convertible_v<Args, std::tuple_element_t<I, Arguments>> && ...);
@@ -84,9 +93,8 @@ consteval bool check_call() {
     constexpr bool right_types =
         fit<typename traits::arguments, Args...>(std::index_sequence_for<Args...>());
     static_assert(right_types, "send: an argument cannot be converted to the command's parameter");
-    static_assert(!(freed_twice<Args&&> || ...),
-                  "g++ 12.2 frees this temporary twice: name it, or write pulsar::make<T>(...)");
-    return right_types && traits::valid;
+    return right_types && check_temporaries<Args...>() &&
+           can_travel<typename traits::parameters>;
   } else {
     return false;
   }
@@ -123,6 +131,12 @@ consteval std::size_t index_of(command_list<E...>*) {
 template <class A>
 inline constexpr bool unknown_type = std::is_void_v<A>;
 
+/// In the place of a result that was refused, so that nothing is said of it as well.
+struct any_result {
+  template <class T>
+  operator T() const;
+};
+
 /// The entry of a name in the list of `A`, or void with a sentence.
 template <class A, fixed_string Name>
 consteval auto find_entry() {
@@ -131,9 +145,9 @@ consteval auto find_entry() {
   if constexpr (!unknown_type<A>) {
     using list = typename A::commands;
     constexpr std::size_t at = list::find(Name.view());
-    static_assert(at < list::size,
-                  "send: the actor has no command of this name: is it in its commands<...>?");
-    if constexpr (at < list::size) {
+    constexpr bool known = at < list::size;
+    static_assert(known, "send: the actor has no command of this name: is it in its commands<...>?");
+    if constexpr (known) {
       return std::type_identity<typename list::template at<at>>();
     } else {
       return std::type_identity<void>();
@@ -143,10 +157,19 @@ consteval auto find_entry() {
   }
 }
 
+template <class T>
+struct unmade {
+  using type = T;
+};
+template <class T>
+struct unmade<made<T>> {
+  using type = T;
+};
+
 /// What an argument of an untyped send is encoded as.
 template <class T>
 using travelling = std::conditional_t<std::is_convertible_v<T, std::string_view>, std::string,
-                                      std::remove_cvref_t<T>>;
+                                      typename unmade<std::remove_cvref_t<T>>::type>;
 
 /// Looks for a name in the other processes; set where there are some (detail/arbiter.hpp).
 inline future<actor_ref<>> (*find_elsewhere)(event_loop& loop, std::string name) = nullptr;
@@ -177,7 +200,7 @@ template <class A, fixed_string Name, class... Args>
 auto send(const actor_ref<A>& ref, command_name<Name>, Args&&... args) {
   using entry = typename decltype(detail::find_entry<A, Name>())::type;
   if constexpr (std::is_void_v<entry>) {
-    return future<>();
+    return future<detail::any_result>();
   } else {
     return detail::checked_ask<entry, A>(ref, std::forward<Args>(args)...);
   }
@@ -189,12 +212,13 @@ template <auto Function, class A, class... Args>
 auto send(const actor_ref<A>& ref, Args&&... args) {
   using list = typename A::commands;
   constexpr std::size_t at = detail::index_of<A, Function>(static_cast<list*>(nullptr));
-  static_assert(at < list::size, "send: this member function is not in the actor's commands<...>");
-  if constexpr (at < list::size) {
+  constexpr bool listed = at < list::size;
+  static_assert(listed, "send: this member function is not in the actor's commands<...>");
+  if constexpr (listed) {
     return detail::checked_ask<typename list::template at<at>, A>(ref,
                                                                   std::forward<Args>(args)...);
   } else {
-    return future<>();
+    return future<detail::any_result>();
   }
 }
 
@@ -238,6 +262,7 @@ auto send(const actor_ref<A>& ref, cmd::run_command, function<Function>, Args&&.
 /// on arrival. Throws `errc::unknown_actor`; fails with `errc::unknown_command`, `errc::malformed`.
 template <class R = void, class... Args>
 future<R> send(const actor_ref<>& ref, std::string_view command, Args&&... args) {
+  static_assert(detail::check_temporaries<Args...>());
   auto* cell = detail::ref_access::cell(ref);
   if (cell == nullptr) throw error(errc::unknown_actor, "send through an empty reference");
   buffer arguments;

@@ -29,6 +29,7 @@ inline constexpr event_loop::duration default_timeout = std::chrono::seconds(10)
 
 class global_commands {
  public:
+  inline global_commands();
   static global_commands& instance() {
     static global_commands table;
     return table;
@@ -48,6 +49,13 @@ class global_commands {
   mutable std::mutex mutex_;
   std::map<std::string_view, decode_command> table_;
 };
+
+// By name they are known even where nobody sends them by type.
+inline global_commands::global_commands() {
+  table_.emplace("ping", &decode_invocation<global_entry<"ping", &ping_of>, actor_base>);
+  table_.emplace("info", &decode_invocation<global_entry<"info", &info_of>, actor_base>);
+  table_.emplace("stop", &decode_invocation<global_entry<"stop", &stop_of>, actor_base>);
+}
 
 /// True before main in every process of a program that sends `Entry`.
 template <class Entry>

@@ -1,0 +1,18 @@
+// expect: the actor has no command of this name: is it in its commands<...>
+// max-lines: 14
+#include <pulsar/actors/send.hpp>
+
+#include <string>
+
+using namespace pulsar::literals;
+
+class ledger : public pulsar::actor<ledger> {
+ public:
+  long deposit(std::string account, long cents);
+  using commands = pulsar::commands<&ledger::deposit>;
+};
+
+pulsar::future<> wrong(pulsar::actor_ref<ledger> bank) {
+  long cents = co_await send(bank, "withdraw"_cmd, "ann", 250);
+  static_cast<void>(cents);
+}
