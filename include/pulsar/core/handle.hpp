@@ -16,6 +16,7 @@
 
 #include <cstdint>
 #include <exception>
+#include <memory>
 #include <type_traits>
 #include <utility>
 
@@ -28,11 +29,15 @@ namespace detail {
 void report_callback_failure(event_loop& loop) noexcept;
 
 /// A callback in a loop's hands, counted: once for the loop while it may still call it, once for
-/// each handle.
+/// each handle. The function is freed as soon as it is not needed, however long a handle is kept.
 struct callback_base : task_node, recycled {
+  enum class stage : std::uint8_t { waiting, called, over };
+
   callback_base(function f, event_loop& l) noexcept : task_node(f), loop(l) {}
   virtual ~callback_base() = default;
-  virtual void disarm() noexcept {}    // takes it off the wheel, with the loop's count
+
+  /// Frees the function, which is waiting.
+  virtual void disarm() noexcept = 0;
 
   void drop() noexcept {
     if (--count == 0) delete this;
@@ -40,58 +45,80 @@ struct callback_base : task_node, recycled {
 
   event_loop& loop;
   std::uint32_t count = 1;
+  stage reached = stage::waiting;
   bool cancelled = false;
 };
 
 template <class F>
-struct callback : callback_base {
+struct callback_of : callback_base {
   template <class G>
-  callback(event_loop& l, G&& g) : callback_base(&run, l), f(std::forward<G>(g)) {}
+  callback_of(function c, event_loop& l, G&& g) : callback_base(c, l), f(std::forward<G>(g)) {}
+  ~callback_of() override {
+    if constexpr (!std::is_trivially_destructible_v<F>) free_function();
+  }
 
-  static void run(task_node* node, bool drop) {
-    auto* self = static_cast<callback*>(node);
-    if (!drop && !self->cancelled) {
+  void free_function() noexcept {
+    if (std::exchange(reached, stage::over) != stage::over) std::destroy_at(&f);
+  }
+
+  /// Calls it unless it was cancelled, and gives the loop's count back.
+  template <class Final>
+  static void call_once(Final* self, bool drop_it) {
+    if (!drop_it && self->reached == stage::waiting) {
+      self->reached = stage::called;
       try {
         self->f();
       } catch (...) {
         report_callback_failure(self->loop);
       }
     }
-    self->drop();
+    if (self->count == 1) {
+      delete self;
+    } else {
+      self->free_function();
+      self->drop();
+    }
   }
 
-  F f;
+  union {
+    F f;
+  };
 };
 
-/// A callback with a deadline, and with a period if it is to be called again.
 template <class F>
-struct timed_callback : callback_base {
+struct callback final : callback_of<F> {
+  template <class G>
+  callback(event_loop& l, G&& g) : callback_of<F>(&run, l, std::forward<G>(g)) {}
+
+  // The loop keeps its count until the node comes out of the ready queue.
+  void disarm() noexcept override { this->free_function(); }
+
+  static void run(task_node* node, bool drop) {
+    callback_of<F>::call_once(static_cast<callback*>(node), drop);
+  }
+};
+
+/// A callback with a deadline.
+template <class F>
+struct timed_callback final : callback_of<F> {
   struct node : timer_node {
     explicit node(timed_callback& o) noexcept : timer_node(&fire), owner(o) {}
-    static void fire(timer_node* n, bool drop) { static_cast<node*>(n)->owner.on_time(drop); }
+    static void fire(timer_node* n, bool drop) {
+      callback_of<F>::call_once(&static_cast<node*>(n)->owner, drop);
+    }
     timed_callback& owner;
   };
 
   template <class G>
-  timed_callback(event_loop& l, G&& g) : callback_base(nullptr, l), f(std::forward<G>(g)) {}
+  timed_callback(event_loop& l, G&& g) : callback_of<F>(nullptr, l, std::forward<G>(g)) {}
 
   void disarm() noexcept override {
-    if (timer.cancel()) drop();
-  }
-
-  void on_time(bool dropped) {
-    if (!dropped) {
-      try {
-        f();
-      } catch (...) {
-        report_callback_failure(loop);
-      }
-    }
-    drop();
+    if (!timer.cancel()) return;
+    this->free_function();
+    this->drop();
   }
 
   node timer{*this};
-  F f;
 };
 
 }  // namespace detail
@@ -113,11 +140,11 @@ class handle {
     if (node_ != nullptr) node_->drop();
   }
 
-  /// The callback will not be called, and what it holds is freed soon. Nothing if it was called.
+  /// The callback will not be called, and what it holds is freed. Nothing if it was called.
   void cancel() noexcept {
     if (node_ == nullptr || node_->cancelled) return;
     node_->cancelled = true;
-    node_->disarm();
+    if (node_->reached == detail::callback_base::stage::waiting) node_->disarm();
   }
 
   /// True after `cancel`.
