@@ -115,11 +115,16 @@ class event_loop {
   event_loop(const event_loop&) = delete;
   event_loop& operator=(const event_loop&) = delete;
 
-  /// Closes it.
+  /// Closes it, in the thread that made it.
   ~event_loop() {
     close();
+    let_go_of_states();
+    drop_ready();
     auto& loops = detail::this_thread_loops;
-    if (loops.alive == this) loops.alive = previous_;
+    event_loop** link = &loops.alive;
+    while (*link != nullptr && *link != this) link = &(*link)->previous_;
+    PULSAR_ASSERT(*link == this, "an event loop ends in the thread that made it");
+    *link = previous_;
     --loops.count;
   }
 
@@ -150,7 +155,8 @@ class event_loop {
   template <class T>
   T run_until_complete(future<T> what);
 
-  /// Ends `run_forever` after the callback that runs now. Any thread.
+  /// Ends `run_forever` soon: what is ready by then may still run. If the loop does not run, its
+  /// next `run_forever` ends after one turn. Any thread.
   void stop() noexcept {
     stopping_.store(true, std::memory_order_relaxed);
     context_.stop();
@@ -167,10 +173,12 @@ class event_loop {
   /// Now, by this loop's clock.
   time_point time() const noexcept { return kind_ == clock_kind::steady ? clock::now() : virtual_now_; }
 
-  /// Calls `f()` after what is ready already. An exception goes to the exception handler.
+  /// Calls `f()` after what is ready already. An exception goes to the exception handler. Throws
+  /// `errc::loop_closed`.
   template <class F>
   handle call_soon(F&& f) {
     check_thread("call_soon");
+    if (batches_ == 0 && closed_) throw_closed("call_soon");
     auto* node = new detail::callback<std::decay_t<F>>(*this, std::forward<F>(f));
     handle result(node);
     push_ready(node);
@@ -186,16 +194,18 @@ class event_loop {
     return false;
   }
 
-  /// Calls `f()` once, not earlier than `delay` from now; precision 1 ms.
+  /// Calls `f()` once, not earlier than `delay` from now; precision 1 ms. Throws
+  /// `errc::loop_closed`.
   template <class F>
   handle call_later(duration delay, F&& f) {
-    return call_at(time() + delay, std::forward<F>(f));
+    return call_at(later(time(), delay), std::forward<F>(f));
   }
 
-  /// Calls `f()` once, not earlier than `when` by `time()`.
+  /// Calls `f()` once, not earlier than `when` by `time()`. Throws `errc::loop_closed`.
   template <class F>
   handle call_at(time_point when, F&& f) {
     check_thread("call_at");
+    if (closed_) throw_closed("call_at");
     auto* node = new detail::timed_callback<std::decay_t<F>>(*this, std::forward<F>(f));
     handle result(node);
     wheel_.arm_at(node->timer, tick_after(when));
@@ -288,6 +298,10 @@ class event_loop {
     const auto ms = std::chrono::ceil<std::chrono::milliseconds>(t.time_since_epoch()).count();
     return ms < 0 ? 0 : static_cast<tick>(ms);
   }
+  // `delay` may be as long as a duration can be.
+  static time_point later(time_point from, duration delay) noexcept {
+    return delay > time_point::max() - from ? time_point::max() : from + delay;
+  }
   static tick ticks(duration d) noexcept {
     const auto ms = std::chrono::ceil<std::chrono::milliseconds>(d).count();
     return ms < 0 ? 0 : static_cast<tick>(ms);
@@ -307,10 +321,30 @@ class event_loop {
 #endif
   }
   [[noreturn]] void wrong_thread(const char* what) const noexcept;
+  [[noreturn]] static void throw_closed(const char* what) { throw error(errc::loop_closed, what); }
+
+  // Throws unless `run_forever` may be called.
+  void check_may_run(const char* what) const {
+    if (closed_) throw_closed(what);
+    if (!running_ && running() == nullptr) return;
+    throw error(errc::already_running,
+                std::string(what) + " inside a callback or coroutine of a loop");
+  }
 
   void push_ready(detail::task_node* node) noexcept {
+    check_thread("settling a future");
+    if (batches_ != 0) {
+      ready_.push(node);
+    } else {
+      push_from_outside(node);
+    }
+  }
+
+  void push_from_outside(detail::task_node* node) noexcept {
+    // The coroutine will not be resumed any more, and its frame goes before the queue is looked at.
+    if (closing_ && node->call == &detail::continuation::resume) return;
     ready_.push(node);
-    if (batches_ == 0) post_ready();
+    post_ready();
   }
 
   void post_ready() noexcept {
@@ -381,7 +415,9 @@ class event_loop {
   void finish_batch() noexcept;
   void arm(tick next) noexcept;
   bool cancel_all() noexcept;
+  void run_to_close(duration limit) noexcept;
   void free_frames() noexcept;
+  void let_go_of_states() noexcept;
   void drop_ready() noexcept;
 
   std::unique_ptr<own_context> own_;
@@ -405,7 +441,8 @@ class event_loop {
   time_point virtual_now_{};
   std::atomic<bool> stopping_{false};
   std::thread::id thread_;
-  detail::frame_list frames_;
+  detail::state_list frames_;  // coroutines that have not ended
+  detail::state_list states_;  // all other states that a future or promise refers to
   exception_handler on_failure_;
   std::vector<std::pair<const void*, std::shared_ptr<void>>> extensions_;  // see loop_local
   event_loop* previous_ = nullptr;

@@ -39,11 +39,11 @@ future {
   using promise_type = detail::coroutine<T>;
 
   future() noexcept = default;
-  future(future&& other) noexcept : state_(other.give_up()) {}
+  future(future&& other) noexcept { take_over(other); }
   future& operator=(future&& other) noexcept {
     if (this != &other) {
       reset();
-      state_ = other.give_up();
+      take_over(other);
     }
     return *this;
   }
@@ -53,37 +53,38 @@ future {
   bool valid() const noexcept { return state_ != nullptr; }
 
   /// True when there is a result or a failure.
-  bool done() const noexcept { return state_->done(); }
+  bool done() const noexcept { return checked().done(); }
 
   /// True when it failed with `errc::cancelled`.
   bool cancelled() const noexcept {
-    return state_->progress == detail::status::failed && detail::is_cancelled(state_->failure);
+    return checked().progress == detail::status::failed && detail::is_cancelled(checked().failure);
   }
 
   /// The result, moved out; or throws the failure. Throws `errc::not_ready` before `done()`, and
   /// `errc::already_called` when the result was taken before.
-  T result() { return detail::take<T>(*state_); }
+  T result() { return detail::take<T>(checked()); }
 
   /// The failure, or null; then it counts as seen. Throws `errc::not_ready` before `done()`.
   std::exception_ptr exception() const {
     if (!done()) throw error(errc::not_ready, "exception() of a pending future");
-    state_->observed = true;
-    return state_->failure;
+    checked().observed = true;
+    return checked().failure;
   }
 
   /// Asks what runs to stop: its innermost operation fails with `errc::cancelled`, or, if none is
-  /// pending, its next await does. False if it is done already: a result is never lost.
+  /// pending, its next await does. False if it is done already, a result is never lost, or if its
+  /// loop is closed.
   bool cancel() noexcept {
-    if (state_ == nullptr || state_->done()) return false;
+    if (state_ == nullptr || state_->done() || state_->loop == nullptr) return false;
     detail::cancel_chain(state_);
     return true;
   }
 
-  /// Calls `f()` from the loop when it is done, at once if it is; in the order of the calls.
+  /// Calls `f()` from the loop when it is done, in its next turn if it is; in the order of the
+  /// calls. Throws `errc::loop_closed`.
   template <class F>
   void add_done_callback(F&& f) {
-    detail::add_callback(*state_, new detail::callback<std::decay_t<F>>(*state_->loop,
-                                                                        std::forward<F>(f)));
+    detail::add_callback(checked(), new_callback(std::forward<F>(f)));
   }
 
   /// A future of `f(result)`; `f` may return a future, which is waited for. A failure passes by.
@@ -95,8 +96,11 @@ future {
     if (state_ != nullptr) release(detail::release_as::detached);
   }
 
-  /// The loop it belongs to.
-  event_loop& loop() const noexcept { return *state_->loop; }
+  /// The loop it belongs to, which must not be closed.
+  event_loop& loop() const noexcept {
+    PULSAR_ASSERT(checked().loop != nullptr, "the loop of this future is closed");
+    return *checked().loop;
+  }
 
   /// Waits; gives the result, or throws the failure. One awaiter only: the result is moved out.
   auto operator co_await() & noexcept { return detail::lvalue_awaiter<T>(&state_); }
@@ -104,13 +108,27 @@ future {
 
  private:
   friend struct detail::future_access;
+  friend class event_loop;
   explicit future(detail::state* state) noexcept : state_(state) {}
 
-  detail::state* give_up() noexcept { return std::exchange(state_, nullptr); }
-  void release(detail::release_as how) noexcept {
-    detail::state* state = give_up();
-    state->release(state, how);
+  detail::state& checked() const noexcept {
+    PULSAR_ASSERT(state_ != nullptr, "this future was moved from, awaited or detached");
+    return *state_;
   }
+
+  template <class F>
+  detail::callback_base* new_callback(F&& f) {
+    if (checked().loop == nullptr) throw error(errc::loop_closed, "add_done_callback");
+    return new detail::callback<std::decay_t<F>>(*checked().loop, std::forward<F>(f));
+  }
+
+  void take_over(future& other) noexcept {
+    state_ = other.give_up();
+    // Who waits for it finds it here from now on.
+    if (state_ != nullptr && state_->awaiter != nullptr) state_->awaiter->slot = &state_;
+  }
+  detail::state* give_up() noexcept { return std::exchange(state_, nullptr); }
+  void release(detail::release_as how) noexcept { detail::let_go(*give_up(), how); }
   void reset() noexcept {
     if (state_ != nullptr) release(detail::release_as::dropped);
   }
@@ -127,13 +145,17 @@ class promise {
       : state_(new detail::promise_state<T>(loop)) {}
   promise(promise&& other) noexcept : state_(std::exchange(other.state_, nullptr)) {}
   promise& operator=(promise&& other) noexcept {
-    std::swap(state_, other.state_);
+    promise before(std::move(*this));
+    state_ = std::exchange(other.state_, nullptr);
     return *this;
   }
   /// An unsettled future fails with `errc::broken_promise`.
   ~promise() {
     if (state_ == nullptr) return;
-    if (!state_->done()) state_->fail(make_exception(errc::broken_promise));
+    // A future that is being cancelled, by which `on_cancel` may end this, fails on its own.
+    if (!state_->done() && !state_->cancelled_by_user) {
+      state_->fail(make_exception(errc::broken_promise));
+    }
     state_->drop();
   }
 
@@ -154,8 +176,13 @@ class promise {
     if (may_settle()) state_->succeed(std::forward<Args>(args)...);
   }
 
-  /// Settles it with a failure; otherwise as `set_value`.
+  /// Settles it with a failure; otherwise as `set_value`. Throws `std::errc::invalid_argument` for
+  /// a null pointer.
   void set_exception(std::exception_ptr failure) {
+    if (failure == nullptr) {
+      throw error(std::make_error_code(std::errc::invalid_argument),
+                  "set_exception was given no exception");
+    }
     if (may_settle()) state_->fail(std::move(failure));
   }
   void set_exception(std::error_code code) { set_exception(make_exception(code)); }
@@ -224,7 +251,7 @@ template <class R>
 using unwrapped = typename unwrap<std::remove_cvref_t<R>>::type;
 
 template <class R, class T, class F>
-future<R> chain(future<T> before, F f) {
+future<R> chain(event_loop&, future<T> before, F f) {
   if constexpr (std::is_void_v<T>) {
     co_await std::move(before);
     if constexpr (is_future<std::invoke_result_t<F&>>) {
@@ -253,7 +280,8 @@ template <class T>
 template <class F>
 auto future<T>::then(F f) && {
   using result = detail::unwrapped<typename detail::then_result<F, T>::type>;
-  return detail::chain<result>(std::move(*this), std::move(f));
+  event_loop& own = loop();
+  return detail::chain<result>(own, std::move(*this), std::move(f));
 }
 
 template <class T>
@@ -269,17 +297,26 @@ future<T> event_loop::create_task(future<T> what) {
 template <class F>
   requires std::is_invocable_v<F&>
 auto event_loop::create_task(F&& what) {
+  if (closed_) throw_closed("create_task");
   const detail::current_loop scope(*this);
   return what();
 }
 
 template <class T>
 T event_loop::run_until_complete(future<T> what) {
-  if (&what.loop() != this) {
+  if (!what.valid()) throw error(errc::already_called, "run_until_complete of an empty future");
+  if (what.state_->loop != this) {
     throw error(errc::wrong_loop, "run_until_complete was given a future of another event loop");
   }
   if (!what.done()) {
-    what.add_done_callback([this] { stop(); });
+    // If it goes on without this call it must not stop the loop when it ends.
+    struct stop_handle : handle {
+      using handle::handle;
+      ~stop_handle() { cancel(); }
+    };
+    detail::callback_base* const stopping = what.new_callback([this] { stop(); });
+    const stop_handle scope(stopping);
+    detail::add_callback(*what.state_, stopping);
     run_forever();
     if (!what.done()) throw error(errc::loop_stopped, "run_until_complete");
   }
@@ -289,6 +326,7 @@ T event_loop::run_until_complete(future<T> what) {
 template <class F>
   requires std::is_invocable_v<F&>
 auto event_loop::run_until_complete(F&& what) {
+  check_may_run("run_until_complete");
   return run_until_complete(create_task(what));
 }
 

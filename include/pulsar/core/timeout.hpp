@@ -96,7 +96,7 @@ inline future<> sleep_until(event_loop::time_point when,
 template <class T>
 future<T> with_timeout(future<T> f, event_loop::duration limit) {
   detail::deadline watch(detail::future_access::slot(f));
-  if (!f.done()) detail::loop_access::arm_after(f.loop(), watch, limit);
+  if (f.valid() && !f.done()) detail::loop_access::arm_after(f.loop(), watch, limit);
   try {
     co_return co_await f;
   } catch (const std::system_error& e) {

@@ -15,7 +15,8 @@ class loop_access {
   static constexpr unsigned most_hand_overs = 64;
 
   static void push_ready(event_loop& loop, task_node* node) noexcept { loop.push_ready(node); }
-  static frame_list& frames(event_loop& loop) noexcept { return loop.frames_; }
+  static state_list& frames(event_loop& loop) noexcept { return loop.frames_; }
+  static state_list& states(event_loop& loop) noexcept { return loop.states_; }
   static const std::shared_ptr<loop_inbox>& inbox(event_loop& loop) noexcept { return loop.inbox_; }
 
   /// The loop's only `T`, made on first use from the loop, gone when it closes. `T` is what a
@@ -97,10 +98,7 @@ inline std::string describe(const std::exception_ptr& exception) {
 }  // namespace detail
 
 inline void event_loop::run_forever() {
-  if (closed_) throw error(errc::loop_closed, "run_forever");
-  if (running_ || running() != nullptr) {
-    throw error(errc::already_running, "run_forever inside a callback or coroutine of a loop");
-  }
+  check_may_run("run_forever");
   if (detail::before_run != nullptr) detail::before_run();
   struct session {
     explicit session(event_loop& l) : loop(l), work(asio::make_work_guard(l.context_)) {
@@ -119,10 +117,9 @@ inline void event_loop::run_forever() {
     asio::executor_work_guard<asio::io_context::executor_type> work;
   };
   const session scope(*this);
-  // A stop that came before is honoured, as asyncio does, after one turn.
+  // A stop that came before is honoured, as asyncio does, after one turn: behind what is ready.
   if (stopping_.exchange(false, std::memory_order_relaxed)) {
-    context_.poll();
-    return;
+    asio::post(context_, [this] { context_.stop(); });
   }
   context_.run();
   stopping_.store(false, std::memory_order_relaxed);
@@ -131,7 +128,8 @@ inline void event_loop::run_forever() {
 inline void event_loop::call_exception_handler(const failure_report& report) noexcept {
   try {
     if (on_failure_) {
-      on_failure_(report);
+      const auto handler = on_failure_;  // it may set another one
+      handler(report);
       return;
     }
     if (report.where.line() != 0) {
@@ -186,8 +184,9 @@ inline void event_loop::arm(tick next) noexcept {
 }
 
 inline bool event_loop::cancel_all() noexcept {
-  for (detail::frame* f = frames_.first(); f != nullptr; f = f->next) {
-    if (f->awaiter == nullptr) detail::cancel_chain(f);
+  for (detail::state* s = frames_.first(); s != nullptr; s = s->next) {
+    // The others are cancelled with the frame that waits for them.
+    if (s->awaiter == nullptr || s->awaiter->waiter == nullptr) detail::cancel_chain(s);
   }
   return frames_.first() != nullptr;
 }
@@ -196,35 +195,62 @@ inline void event_loop::drop_ready() noexcept {
   while (detail::task_node* node = ready_.pop()) node->call(node, true);
 }
 
+// Runs until the cancelled coroutines have ended.
+inline void event_loop::run_to_close(duration limit) noexcept {
+  const auto give_up = later(clock::now(), limit);
+  context_.restart();
+  post_ready();
+  for (bool stopped = false; frames_.first() != nullptr && clock::now() < give_up;) {
+    try {
+      if (context_.run_one_until(give_up) > 0) {
+        stopped = false;
+        continue;
+      }
+    } catch (...) {
+      detail::report_callback_failure(*this);  // a handler of the user's
+      continue;
+    }
+    if (!context_.stopped()) break;
+    // Twice in a row means that nothing is pending; once, that a coroutine called stop().
+    if (std::exchange(stopped, true)) break;
+    context_.restart();
+  }
+}
+
 inline void event_loop::free_frames() noexcept {
   // The frames without an owner go first; what they own goes with them. A frame that is left then
   // is owned by a future outside, and is freed with it.
   bool again = true;
   while (again) {
     again = false;
-    for (detail::frame* f = frames_.first(); f != nullptr; f = f->next) {
+    for (detail::state* s = frames_.first(); s != nullptr; s = s->next) {
+      auto* f = static_cast<detail::frame*>(s);
       if (!f->abandoned) continue;
       detail::destroy_suspended(f);
       again = true;
       break;
     }
   }
-  for (detail::frame* f = frames_.first(); f != nullptr; f = f->next) f->loop = nullptr;
+}
+
+// What futures and promises outside still refer to must not lead back here.
+inline void event_loop::let_go_of_states() noexcept {
+  for (detail::state_list* list : {&frames_, &states_}) {
+    while (detail::state* s = list->first()) {
+      list->remove(*s);
+      s->loop = nullptr;
+      if (s->what != detail::cancellable::kind::frame) s->awaiter = nullptr;
+      detail::free_callbacks(*s);  // may free the state
+    }
+  }
 }
 
 inline void event_loop::close(duration limit) noexcept {
   if (closed_ || closing_) return;
   PULSAR_ASSERT(!running_ && batches_ == 0, "an event loop cannot be closed while it runs");
   auto* const outer = std::exchange(detail::this_thread_loops.running, nullptr);
-  const auto give_up = clock::now() + limit;
   if (cancel_all()) {
-    context_.restart();
-    post_ready();
-    while (frames_.first() != nullptr && clock::now() < give_up) {
-      if (context_.run_one_until(give_up) == 0) {
-        if (context_.stopped()) break;  // nothing is pending that could end them
-      }
-    }
+    run_to_close(limit);
     if (own_ == nullptr && frames_.first() != nullptr) {
       log::critical(
           "coroutines are left on the user's io_context although they were cancelled when their "
@@ -233,14 +259,12 @@ inline void event_loop::close(duration limit) noexcept {
     }
   }
   closing_ = true;
-  for (auto at = extensions_.rbegin(); at != extensions_.rend(); ++at) at->second.reset();
   {
     const std::lock_guard lock(inbox_->mutex_);
     inbox_->loop_ = nullptr;
   }
   inbox_->stack_.close(ready_);
-  drop_ready();
-  wheel_.close();
+  // First Asio and the ready queue, which refer to frames; then all that may own frames.
   if (own_ != nullptr) {
     own_->shutdown();
   } else {
@@ -250,9 +274,14 @@ inline void event_loop::close(duration limit) noexcept {
     while ((posted_ || timer_waits_ > 0 || inbox_->posted_ > 0) && context_.run_one() > 0) {
     }
   }
+  drop_ready();
+  for (auto at = extensions_.rbegin(); at != extensions_.rend(); ++at) at->second.reset();
+  drop_ready();
+  wheel_.close();
   free_frames();
   drop_ready();
   extensions_.clear();
+  let_go_of_states();
   closed_ = true;
   detail::this_thread_loops.running = outer;
 }

@@ -88,30 +88,13 @@ T take(state& s) {
 
 /// Runs `node` from the loop when the state is done, which may be now.
 inline void add_callback(state& s, task_node* node) noexcept {
-  if (s.done()) {
-    loop_access::push_ready(*s.loop, node);
-    return;
-  }
-  node->next = s.callbacks;
-  s.callbacks = node;
-}
-
-inline task_node* take_callbacks(state& s) noexcept {
-  task_node* oldest = nullptr;
-  task_node* newest = std::exchange(s.callbacks, nullptr);
-  while (newest != nullptr) {
-    task_node* next = std::exchange(newest->next, oldest);
-    oldest = std::exchange(newest, next);
-  }
-  return oldest;
-}
-
-inline void free_callbacks(state& s) noexcept {
-  if (s.callbacks == nullptr) return;
-  for (task_node* node = take_callbacks(s); node != nullptr;) {
-    task_node* next = node->next;
+  if (s.loop == nullptr) {
     node->call(node, true);
-    node = next;
+  } else if (s.done()) {
+    loop_access::push_ready(*s.loop, node);
+  } else {
+    node->next = s.callbacks;
+    s.callbacks = node;
   }
 }
 
@@ -126,7 +109,7 @@ inline void schedule_callbacks(state& s) noexcept {
 
 /// Wakes whoever waits for a state that is done, from the loop.
 inline void wake(state& s) noexcept {
-  if (s.awaiter != nullptr) loop_access::push_ready(*s.loop, std::exchange(s.awaiter, nullptr));
+  if (s.awaiter != nullptr) loop_access::push_ready(*s.loop, s.awaiter);
   schedule_callbacks(s);
 }
 
@@ -134,8 +117,11 @@ inline void wake(state& s) noexcept {
 template <class T>
 struct shared_state : state, recycled {
   explicit shared_state(event_loop& l) noexcept
-      : state(&l, &request_cancel, kind::state, &let_go) {}
+      : state(&l, &request_cancel, kind::state, &let_go) {
+    loop_access::states(l).insert(*this);
+  }
   virtual ~shared_state() {
+    if (loop != nullptr) loop_access::states(*loop).remove(*this);
     destroy_value<T>(*this);
     free_callbacks(*this);
   }
@@ -198,7 +184,7 @@ struct promise_state final : shared_state<T> {
     try {
       std::exchange(hook, nullptr)();
     } catch (...) {
-      report_callback_failure(*this->loop);
+      if (this->loop != nullptr) report_callback_failure(*this->loop);
     }
   }
 
@@ -224,13 +210,13 @@ struct awaiter_base : future_awaiter {
       if (f.loop != s->loop) {
         throw error(errc::wrong_loop, "co_await of a future that belongs to another event loop");
       }
-      waiter = &f;
       if (f.cancel_requested) {
         f.cancel_requested = false;
         refused = true;
         cancel_chain(s);
         return false;
       }
+      waiter = &f;
       f.waiting_on = s;
     }
     handle = h;
@@ -238,16 +224,26 @@ struct awaiter_base : future_awaiter {
     return true;
   }
 
-  T take_result() {
-    if (waiter != nullptr) {
-      waiter->resumed();
-      if (refused) throw error(errc::cancelled);
-      state& s = *target();
-      if (s.progress == status::failed && waiter->cancel_requested && is_cancelled(s.failure)) {
-        waiter->cancel_requested = false;
+  T await_resume() {
+    if (refused) throw error(errc::cancelled);
+    state& s = *target();
+    if (handle) {
+      handle = nullptr;
+      s.awaiter = nullptr;
+      if (waiter != nullptr) {
+        waiter->waiting_on = nullptr;
+        if (s.progress == status::failed && waiter->cancel_requested && is_cancelled(s.failure)) {
+          waiter->cancel_requested = false;
+        }
       }
     }
-    return take<T>(*target());
+    return take<T>(s);
+  }
+
+  ~awaiter_base() {
+    // Still waiting: the frame is freed without being resumed.
+    if (handle && target() != nullptr) target()->awaiter = nullptr;
+    if (owned != nullptr) let_go(*owned, release_as::dropped);
   }
 
   bool refused = false;
@@ -256,19 +252,16 @@ struct awaiter_base : future_awaiter {
 template <class T>
 struct lvalue_awaiter : awaiter_base<T> {
   explicit lvalue_awaiter(state** s) noexcept { this->slot = s; }
-  T await_resume() { return this->take_result(); }
+  lvalue_awaiter(lvalue_awaiter&&) = delete;
 };
 
 template <class T>
 struct rvalue_awaiter : awaiter_base<T> {
-  explicit rvalue_awaiter(state* s) noexcept : owned(s) { this->slot = &owned; }
-  rvalue_awaiter(rvalue_awaiter&&) = delete;
-  ~rvalue_awaiter() {
-    if (owned != nullptr) owned->release(owned, release_as::dropped);
+  explicit rvalue_awaiter(state* s) noexcept {
+    this->owned = s;
+    this->slot = &this->owned;
   }
-  T await_resume() { return this->take_result(); }
-
-  state* owned;
+  rvalue_awaiter(rvalue_awaiter&&) = delete;
 };
 
 /// The loop among the arguments of a coroutine, else the current one.
@@ -319,7 +312,7 @@ inline std::coroutine_handle<> finish(frame& f) noexcept {
     f.handle.destroy();
     return std::noop_coroutine();
   }
-  future_awaiter* awaiter = std::exchange(f.awaiter, nullptr);
+  future_awaiter* awaiter = f.awaiter;
   if (awaiter == nullptr) return std::noop_coroutine();
   if (loop_access::hand_over(loop)) return awaiter->handle;
   loop_access::push_ready(loop, awaiter);

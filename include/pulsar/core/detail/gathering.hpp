@@ -27,6 +27,7 @@ class gathering : public std::enable_shared_from_this<gathering>, cancellable {
 
   template <class T>
   void watch(future<T>& f) {
+    if (!f.valid()) throw error(errc::already_called, "an empty future among those to wait for");
     const std::size_t index = slots_.size();
     slots_.push_back(&future_access::slot(f));
     ++left_;
@@ -57,7 +58,12 @@ class gathering : public std::enable_shared_from_this<gathering>, cancellable {
     bool await_ready() const noexcept { return self.left_ == 0; }
     template <class P>
       requires std::is_base_of_v<frame, P>
-    void await_suspend(std::coroutine_handle<P> h) noexcept {
+    void await_suspend(std::coroutine_handle<P> h) {
+      for (state** slot : self.slots_) {
+        if ((*slot)->loop != h.promise().loop) {
+          throw error(errc::wrong_loop, "a future of another event loop among those to wait for");
+        }
+      }
       self.resumed_.handle = h;
       self.waiter_ = &h.promise();
       self.waiter_->waiting_on = &self;

@@ -15,6 +15,7 @@
 #include <cstdint>
 #include <exception>
 #include <source_location>
+#include <utility>
 
 namespace pulsar {
 class event_loop;
@@ -58,13 +59,35 @@ struct state : cancellable {
   status progress = status::pending;
   bool taken = false;     // the value was moved out
   bool observed = false;  // somebody saw the failure
-  event_loop* loop;       // null once the loop is gone
+  event_loop* loop;       // null once the loop is closed
   release_function release;
+  state* previous = nullptr;  // in a list of the loop
+  state* next = nullptr;
   void* value = nullptr;  // the value, once there is one
   future_awaiter* awaiter = nullptr;
   task_node* callbacks = nullptr;  // the newest first
   std::exception_ptr failure;
 };
+
+/// Takes the callbacks out of a state, the oldest first.
+inline task_node* take_callbacks(state& s) noexcept {
+  task_node* oldest = nullptr;
+  task_node* newest = std::exchange(s.callbacks, nullptr);
+  while (newest != nullptr) {
+    task_node* next = std::exchange(newest->next, oldest);
+    oldest = std::exchange(newest, next);
+  }
+  return oldest;
+}
+
+inline void free_callbacks(state& s) noexcept {
+  if (s.callbacks == nullptr) return;
+  for (task_node* node = take_callbacks(s); node != nullptr;) {
+    task_node* next = node->next;
+    node->call(node, true);
+    node = next;
+  }
+}
 
 /// The part of a coroutine's promise that does not depend on its type.
 struct frame : state {
@@ -84,8 +107,6 @@ struct frame : state {
 
   bool cancel_requested = false;
   bool abandoned = false;  // no future is left
-  frame* previous = nullptr;
-  frame* next = nullptr;
   cancellable* waiting_on = nullptr;
   context* works_for;
   std::coroutine_handle<> handle;
@@ -100,32 +121,45 @@ struct frame : state {
   }
 };
 
-/// Waits for one state on behalf of a coroutine. `slot` is the pointer that owns the state: the
-/// future's, or the awaiter's own.
+/// Waits for one state on behalf of a coroutine; `handle` is set while it does. `slot` is the
+/// pointer that owns the state: a future's, or `owned`.
 struct future_awaiter : continuation {
   state** slot = nullptr;
+  state* owned = nullptr;
   frame* waiter = nullptr;
 };
 
-/// Every live coroutine of a loop.
-class frame_list {
- public:
-  frame* first() const noexcept { return first_; }
+/// What a future does with its state at its end.
+inline void let_go(state& s, release_as how) noexcept {
+  if (s.awaiter == nullptr) {
+    s.release(&s, how);
+    return;
+  }
+  // A coroutine waits for it all the same: that one owns it from now on.
+  s.awaiter->owned = &s;
+  s.awaiter->slot = &s.awaiter->owned;
+  if (how == release_as::dropped) cancel_chain(&s);
+}
 
-  void insert(frame& f) noexcept {
-    f.next = first_;
-    if (first_ != nullptr) first_->previous = &f;
-    first_ = &f;
+/// Some states of a loop, the newest first.
+class state_list {
+ public:
+  state* first() const noexcept { return first_; }
+
+  void insert(state& s) noexcept {
+    s.next = first_;
+    if (first_ != nullptr) first_->previous = &s;
+    first_ = &s;
   }
 
-  void remove(frame& f) noexcept {
-    if (f.next != nullptr) f.next->previous = f.previous;
-    (f.previous != nullptr ? f.previous->next : first_) = f.next;
-    f.previous = f.next = nullptr;
+  void remove(state& s) noexcept {
+    if (s.next != nullptr) s.next->previous = s.previous;
+    (s.previous != nullptr ? s.previous->next : first_) = s.next;
+    s.previous = s.next = nullptr;
   }
 
  private:
-  frame* first_ = nullptr;
+  state* first_ = nullptr;
 };
 
 /// Frees the frame of a coroutine that has ended. The parameters in it may own the frames of
@@ -145,7 +179,7 @@ inline void destroy_done(frame* f) noexcept {
   f->handle.destroy();
   if (--pending.depth > 0) return;
   while (frame* next = pending.aside) {
-    pending.aside = next->next;
+    pending.aside = static_cast<frame*>(next->next);
     ++pending.depth;
     next->handle.destroy();
     --pending.depth;

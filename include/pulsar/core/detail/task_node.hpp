@@ -29,7 +29,6 @@ struct continuation : task_node {
 
   std::coroutine_handle<> handle;
 
- private:
   static void resume(task_node* node, bool drop) {
     if (!drop) static_cast<continuation*>(node)->handle.resume();
   }
