@@ -36,11 +36,25 @@ struct use_future_t {};
 inline constexpr use_future_t use_future{};
 
 /// Completion token: awaiting gives `std::tuple<std::error_code, ...>`, and never throws but
-/// `errc::cancelled` when the coroutine was cancelled before it began.
+/// `errc::cancelled` when the coroutine was cancelled before it began. Cancelled later, it gives
+/// `asio::error::operation_aborted`, and the coroutine has been told.
 struct use_result_t {};
 inline constexpr use_result_t use_result{};
 
 namespace detail {
+
+inline bool is_aborted(const std::error_code& ec) noexcept {
+  return ec == asio::error::operation_aborted;
+}
+inline bool is_aborted(const std::exception_ptr& failure) noexcept {
+  try {
+    if (failure) std::rethrow_exception(failure);
+  } catch (const std::system_error& e) {
+    return is_aborted(e.code());
+  } catch (...) {
+  }
+  return false;
+}
 
 inline void throw_failure(const std::error_code& ec) {
   if (ec) throw std::system_error(ec);

@@ -27,8 +27,8 @@ class signal_table {
 
   void add(int signal, std::function<void()> f) {
     auto e = std::make_shared<entry>(loop_.context(), std::move(f));
-    remove(signal);
     e->set.add(signal);  // throws for what cannot be caught
+    remove(signal);      // only now: between two handlers the signal would have its default action
     entries_[signal] = e;
     wait(loop_, e);
   }
@@ -75,6 +75,7 @@ class signal_table {
 }  // namespace detail
 
 inline void event_loop::add_signal_handler(int signal, std::function<void()> f) {
+  if (closed_) throw_closed("add_signal_handler");
   detail::loop_access::local<detail::signal_table>(*this).add(signal, std::move(f));
 }
 

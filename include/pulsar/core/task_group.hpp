@@ -8,7 +8,8 @@
 ///     for (auto& peer : peers) group.add(greet(peer));
 ///     co_await group.join();
 ///
-/// The first failure cancels the others, and `join` rethrows it.
+/// The first failure cancels the others, and `join` rethrows it. Later ones, and one that nobody
+/// joins, go to the loop's exception handler.
 
 #include <pulsar/core/future.hpp>
 
@@ -24,15 +25,20 @@ namespace pulsar {
 class task_group {
  public:
   explicit task_group(event_loop& loop = event_loop::current())
-      : loop_(loop), core_(std::make_shared<core>()) {}
+      : core_(std::make_shared<core>(loop)) {}
   task_group(const task_group&) = delete;
   task_group& operator=(const task_group&) = delete;
-  ~task_group() { core_->cancel(); }
+  ~task_group() {
+    core_->given_up = true;
+    core_->cancel();
+    if (!core_->seen) core_->report(core_->failure);
+  }
 
   /// Takes a child; its result is dropped. After `cancel`, or a failure, it is cancelled at once.
+  /// Throws `errc::loop_closed`.
   template <class T>
   void add(future<T> child) {
-    watch(loop_, core_, std::move(child)).detach();
+    watch(loop("add"), core_, std::move(child)).detach();
   }
 
   /// How many children have not ended.
@@ -41,31 +47,57 @@ class task_group {
   /// Cancels all children, also those that come later; `join` waits for them.
   void cancel() noexcept { core_->cancel(); }
 
-  /// Done when all children have ended. Throws the first failure. Cancelling it cancels the
-  /// children and waits for them; then it throws `errc::cancelled`.
-  future<> join() { return wait(loop_, core_); }
+  /// Done when all children have ended. Throws the first failure, and `errc::already_called` while
+  /// another `join` waits. Cancelling it cancels the children and waits for them; then it throws
+  /// `errc::cancelled`.
+  future<> join() { return wait(loop("join"), core_); }
 
  private:
+  struct core;
+
+  /// A child in the list of its group, while its coroutine lives.
   struct member {
-    explicit member(detail::state** c) noexcept : child(c) {}
+    member(core& g, detail::state** c) noexcept : group(g), child(c) { group.enter(*this); }
+    member(const member&) = delete;
+    member& operator=(const member&) = delete;
+    ~member() { group.leave(*this); }
+
+    core& group;
     detail::state** child;
     member* previous = nullptr;
     member* next = nullptr;
   };
 
+  /// What `join` waits for, while it does.
+  struct waiting_join {
+    explicit waiting_join(core& g, event_loop& loop) : group(g), all_ended(loop) {
+      group.joining = this;
+    }
+    waiting_join(const waiting_join&) = delete;
+    waiting_join& operator=(const waiting_join&) = delete;
+    ~waiting_join() { group.joining = nullptr; }
+
+    core& group;
+    promise<> all_ended;
+  };
+
   struct core {
+    explicit core(event_loop& l) : place(l) {}
+
     void enter(member& m) noexcept {
       m.next = first;
       if (first != nullptr) first->previous = &m;
       first = &m;
       ++size;
-      if (cancelled) detail::cancel_chain(*m.child);
+      if (cancelled && *m.child != nullptr) detail::cancel_chain(*m.child);
     }
 
     void leave(member& m) noexcept {
       if (m.next != nullptr) m.next->previous = m.previous;
       (m.previous != nullptr ? m.previous->next : first) = m.next;
-      --size;
+      if (--size == 0 && joining != nullptr && !joining->all_ended.done()) {
+        joining->all_ended.set_value();
+      }
     }
 
     void cancel() noexcept {
@@ -75,48 +107,64 @@ class task_group {
       }
     }
 
+    void on_failure(std::exception_ptr why) noexcept {
+      if (detail::is_cancelled(why)) return;
+      if (failure != nullptr || given_up) {
+        report(std::move(why));
+      } else {
+        failure = std::move(why);
+        cancel();
+      }
+    }
+
+    void report(const std::exception_ptr& unseen) noexcept {
+      if (unseen != nullptr) detail::report_unseen(place.loop, unseen, {});
+    }
+
+    detail::shared_state<void> place;  // its loop is null once that is closed
     member* first = nullptr;
     std::size_t size = 0;
     bool cancelled = false;
+    bool given_up = false;  // the group was dropped
+    bool seen = false;  // the failure, by `join`
     std::exception_ptr failure;
-    promise<>* waiting = nullptr;  // of `join`, while there are children
+    waiting_join* joining = nullptr;
   };
+
+  event_loop& loop(const char* what) const {
+    if (core_->place.loop == nullptr) throw error(errc::loop_closed, what);
+    return *core_->place.loop;
+  }
 
   template <class T>
   static future<> watch(event_loop&, std::shared_ptr<core> group, future<T> child) {
-    member self(&detail::future_access::slot(child));
-    group->enter(self);
+    const member self(*group, &detail::future_access::slot(child));
     try {
       co_await child;
     } catch (...) {
-      auto why = std::current_exception();
-      if (group->failure == nullptr && !detail::is_cancelled(why)) {
-        group->failure = std::move(why);
-        group->cancel();
-      }
+      group->on_failure(std::current_exception());
     }
-    group->leave(self);
-    if (group->size == 0 && group->waiting != nullptr) group->waiting->set_value();
   }
 
   static future<> wait(event_loop& loop, std::shared_ptr<core> group) {
+    if (group->joining != nullptr) throw error(errc::already_called, "join while another waits");
     bool interrupted = false;
     while (group->size > 0) {
-      promise<> all_ended(loop);
-      group->waiting = &all_ended;
+      waiting_join here(*group, loop);
       try {
-        co_await all_ended.get_future();
+        co_await here.all_ended.get_future();
       } catch (const error&) {  // cancelled: nothing else fails it
         interrupted = true;
         group->cancel();
       }
-      group->waiting = nullptr;
     }
-    if (group->failure != nullptr) std::rethrow_exception(group->failure);
+    if (group->failure != nullptr) {
+      group->seen = true;
+      std::rethrow_exception(group->failure);
+    }
     if (interrupted) throw error(errc::cancelled);
   }
 
-  event_loop& loop_;
   std::shared_ptr<core> core_;
 };
 
