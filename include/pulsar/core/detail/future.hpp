@@ -231,7 +231,7 @@ struct awaiter_base : future_awaiter {
       handle = nullptr;
       s.awaiter = nullptr;
       if (waiter != nullptr) {
-        waiter->waiting_on = nullptr;
+        waiter->resumed();
         if (s.progress == status::failed && waiter->cancel_requested && is_cancelled(s.failure)) {
           waiter->cancel_requested = false;
         }
