@@ -111,10 +111,11 @@ class arbiter final : public actor<arbiter> {
     }
 
     std::uint64_t number = 0;
+    std::uint64_t lines = 1;  // that it was given to this process
     bool leaving = false;
     child process;
     std::shared_ptr<detail::control_line> control;
-    std::unique_ptr<asio::posix::stream_descriptor> exit_watch;
+    std::unique_ptr<detail::watched_descriptor> exit_watch;
     std::optional<promise<>> greeted;
     std::vector<promise<>> gone;
     exit_callback on_exit;
@@ -125,7 +126,7 @@ class arbiter final : public actor<arbiter> {
 
   void on_control(const std::shared_ptr<worker_process>& w, detail::control_message&& m);
   void on_control_end(worker_process& w, detail::control_ending how);
-  void introduce(worker_process& asker, std::uint64_t wanted);
+  void introduce(worker_process& asker, std::uint64_t wanted, std::uint64_t had);
   void connect(std::uint64_t wanted);
   void give_line(worker_process& to, std::uint64_t process, unique_fd socket);
   void free_names(std::uint64_t process);
@@ -140,6 +141,8 @@ class arbiter final : public actor<arbiter> {
   std::map<std::uint64_t, std::shared_ptr<worker_process>> workers_;
   // Actors of other processes; the registry has their names too, so that nobody here takes them.
   std::map<std::string, std::uint64_t> names_;
+  // How many lines each two workers were given.
+  std::map<std::pair<std::uint64_t, std::uint64_t>, std::uint64_t> introduced_;
   bool ending_ = false;
 };
 

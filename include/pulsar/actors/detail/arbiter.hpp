@@ -10,6 +10,15 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <chrono>
+#include <exception>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
 namespace pulsar {
 
 namespace detail {
@@ -63,7 +72,7 @@ class arbiter::name_claim {
 
 inline void arbiter::on_start() {
   detail::loop_access::local<detail::peers>(loop()).on_unknown(
-      [this](std::uint64_t wanted) { connect(wanted); });
+      [this](std::uint64_t wanted, std::uint64_t) { connect(wanted); });
 }
 
 inline future<std::uint64_t> arbiter::start_worker(worker_options options,
@@ -156,7 +165,7 @@ inline void arbiter::on_control(const std::shared_ptr<worker_process>& w,
       }
       break;
     }
-    case detail::control_kind::introduce: introduce(*w, m.number); break;
+    case detail::control_kind::introduce: introduce(*w, m.number, m.count); break;
     case detail::control_kind::leaving:
       w->leaving = true;
       free_names(w->number);
@@ -182,9 +191,13 @@ inline void arbiter::on_control_end(worker_process& w, detail::control_ending ho
   });
 }
 
-// A worker asks for a line to another process.
-inline void arbiter::introduce(worker_process& asker, std::uint64_t wanted) {
-  if (wanted == detail::arbiter_process) return connect(asker.number);
+// A worker asks for a line to another process. When both ask at once the second finds that it was
+// given one already.
+inline void arbiter::introduce(worker_process& asker, std::uint64_t wanted, std::uint64_t had) {
+  if (wanted == detail::arbiter_process) {
+    if (asker.lines <= had) connect(asker.number);
+    return;
+  }
   const auto other = workers_.find(wanted);
   if (other == workers_.end() || other->second->number == asker.number) {
     detail::control_message m;
@@ -194,7 +207,10 @@ inline void arbiter::introduce(worker_process& asker, std::uint64_t wanted) {
     asker.control->send(m);
     return;
   }
+  auto& given = introduced_[std::minmax(asker.number, wanted)];
+  if (given > had) return;
   auto [one, two] = socket_pair(SOCK_STREAM);
+  ++given;
   give_line(asker, wanted, std::move(one));
   give_line(*other->second, asker.number, std::move(two));
 }
@@ -205,6 +221,7 @@ inline void arbiter::connect(std::uint64_t wanted) {
   const auto other = workers_.find(wanted);
   if (other == workers_.end()) return lines.down(wanted, "it has ended");
   auto [one, two] = socket_pair(SOCK_STREAM);
+  ++other->second->lines;
   lines.add(wanted, std::move(one));
   give_line(*other->second, detail::arbiter_process, std::move(two));
 }
@@ -228,7 +245,7 @@ inline void arbiter::free_names(std::uint64_t process) {
 inline future<> arbiter::watch(event_loop& loop, arbiter& self,
                                std::shared_ptr<worker_process> w) {
   w->exit_watch =
-      std::make_unique<asio::posix::stream_descriptor>(loop.context(), w->process.handle());
+      std::make_unique<detail::watched_descriptor>(loop.context(), w->process.handle());
   std::optional<exit_status> status;
   while (!status) {
     auto waited =
@@ -245,6 +262,9 @@ inline void arbiter::on_exit(worker_process& w, const exit_status& status) {
   const std::string how = to_string(status);
   w.control->close();
   free_names(w.number);
+  std::erase_if(introduced_, [&](const auto& entry) {
+    return entry.first.first == w.number || entry.first.second == w.number;
+  });
   if (w.greeted && !w.greeted->done()) {
     w.greeted->set_exception(std::make_exception_ptr(
         error(errc::spawn_failed, "a worker process ended before it was ready: " + how)));

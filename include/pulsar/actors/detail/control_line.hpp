@@ -9,7 +9,7 @@
 #include <pulsar/core/codec.hpp>
 #include <pulsar/core/operation.hpp>
 
-#include <asio/posix/stream_descriptor.hpp>
+#include <asio/posix/basic_stream_descriptor.hpp>
 
 #include <cstdint>
 #include <deque>
@@ -21,13 +21,16 @@
 
 namespace pulsar::detail {
 
+/// A descriptor whose readiness is waited for.
+using watched_descriptor = asio::posix::basic_stream_descriptor<asio::io_context::executor_type>;
+
 inline constexpr std::uint32_t wire_version = 1;
 
 enum class control_kind : std::uint8_t {
   hello = 1,  // worker: `objects`, `number` the wire's version
   welcome,    // arbiter: the worker may serve
   refused,    // arbiter: `text` says why not
-  introduce,  // worker: wants a line to process `number`
+  introduce,  // worker: wants a line to process `number`, has had `count` of them
   line,       // arbiter: a descriptor, the line to process `number`
   down,       // arbiter: process `number` has ended, `text` says how
   stop,       // arbiter: end within `number` milliseconds
@@ -39,6 +42,7 @@ struct control_message {
   std::uint64_t number = 0;
   std::string text;
   std::vector<image::object_version> objects;
+  std::uint64_t count = 0;
 };
 
 /// Why a control line is no more.
@@ -148,7 +152,7 @@ class control_line : public std::enable_shared_from_this<control_line> {
 
   event_loop& loop_;
   control_socket socket_;
-  asio::posix::stream_descriptor ready_;
+  watched_descriptor ready_;
   receiver received_;
   std::function<void(control_ending)> ended_;
   control_ending how_ = control_ending::closed;

@@ -55,6 +55,7 @@ inline constexpr std::size_t largest_frame = std::size_t{64} << 10;
 inline constexpr std::size_t largest_message = std::size_t{64} << 20;
 inline constexpr std::size_t most_unsent = std::size_t{128} << 20;  // what a slow peer may leave
 inline constexpr std::size_t longest_command = 4096;                // bytes of its name
+inline constexpr int most_writes = 16;  // at a time, of a frame or more each
 
 /// What stands before the arguments of a command.
 struct command_head {
@@ -153,7 +154,8 @@ class frame_reader {
 /// One end of the line. Belongs to its loop's thread; `post` alone may be called from any.
 class link : public std::enable_shared_from_this<link> {
  public:
-  using socket_type = asio::local::stream_protocol::socket;
+  using socket_type = asio::basic_stream_socket<asio::local::stream_protocol,
+                                                asio::io_context::executor_type>;
 
   /// Why a line is no more.
   enum class ending {
@@ -198,9 +200,10 @@ class link : public std::enable_shared_from_this<link> {
     if (!posted && refused) refused(gone("the event loop of the link is closed"));
   }
 
-  /// Writes what is queued, as far as the peer takes it now.
+  /// Writes what is queued, as far as the peer takes it now; the loop has others to serve too.
   void flush() {
-    while (open_ && !writing_ && refill()) {
+    for (int i = 0; open_ && !writing_ && refill(); ++i) {
+      if (i == most_writes) return schedule_flush();
       const auto n = ::send(socket_.native_handle(), out_.data(), out_.size(),
                             MSG_NOSIGNAL | MSG_DONTWAIT);
       if (n >= 0) {
@@ -326,7 +329,11 @@ class link : public std::enable_shared_from_this<link> {
       for (const auto part : parts) large.bytes.append(part);
       large_bytes_ += size;
     }
-    // What this turn of the loop sends goes out in one write.
+    schedule_flush();
+  }
+
+  // What this turn of the loop sends goes out in one write.
+  void schedule_flush() {
     if (flushing_ != nullptr) return;
     flushing_ = shared_from_this();
     loop_access::push_ready(loop_, &flush_);
@@ -373,17 +380,14 @@ class link : public std::enable_shared_from_this<link> {
     frame_reader frames;
     ending how = ending::closed;
     std::string reason = "it has closed its end";
-    bool reset = false;
     for (;;) {
       const auto room = in.prepare(std::max(largest_frame / 4, frames.missing(in)));
       auto done = co_await self->socket_.async_read_some(
           asio::mutable_buffer(room.data(), room.size()), use_result);
       const std::error_code ec = std::get<0>(done);
-      if (ec == asio::error::connection_reset && !reset) {
-        reset = true;  // what the peer had sent before is still to be had
-        continue;
-      }
       if (ec) {
+        // The peer ended without reading all of ours: Linux says so when all of its own is read,
+        // and Asio would wait for ever for the end of file behind it.
         if (ec != asio::error::eof && ec != asio::error::connection_reset) {
           how = ending::broken;
           reason = ec.message();

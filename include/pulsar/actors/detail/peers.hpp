@@ -42,21 +42,19 @@ class peers {
     }
   }
 
-  /// Asks for a line to a process that has none; the answer is `add` or `down`.
-  void on_unknown(std::function<void(std::uint64_t process)> introduce) {
+  /// Asks for a line to a process that has none; the answer is `add` or `down`. `had` is how many
+  /// there were: one that is on its way already needs no asking for.
+  void on_unknown(std::function<void(std::uint64_t process, std::uint64_t had)> introduce) {
     introduce_ = std::move(introduce);
   }
 
-  /// Takes the socket of a new line. Commands that waited for it go first, in their order. Where
-  /// there is a line already, because both processes asked for one, that stands: the arbiter hands
-  /// out both in the same order to both.
+  /// Takes the socket of a new line. Commands that waited for it go first, in their order. It
+  /// replaces one that stands: the other end of that was closed.
   void add(std::uint64_t process, unique_fd socket) {
     if (gone_.contains(process)) return;
-    if (const auto old = lines_.find(process); old != lines_.end()) {
-      if (old->second.link->open()) return;
-      drop(process, broken(process, "it was closed"));
-    }
+    if (lines_.contains(process)) drop(process, broken(process, "it was closed"));
     const auto serial = ++last_line_;
+    ++had_[process];
     auto made = std::make_shared<link>(
         loop_, std::move(socket), process,
         [this, process, serial](link::ending how, const std::string& why) {
@@ -75,6 +73,7 @@ class peers {
   void down(std::uint64_t process, const std::string& why) {
     if (!gone_.emplace(process, why).second) return;
     gone_order_.push_back(process);
+    had_.erase(process);
     if (gone_order_.size() > most_gone) {
       gone_.erase(gone_order_.front());
       gone_order_.pop_front();
@@ -119,7 +118,7 @@ class peers {
     waiting.bytes += size;
     waiting.commands.push_back(
         {target, std::string(command), std::move(arguments), deadline, std::move(sink)});
-    if (first) introduce_(process);
+    if (first) introduce_(process, had_[process]);
   }
 
   /// Is all that was sent on its way?
@@ -190,11 +189,12 @@ class peers {
   }
 
   event_loop& loop_;
-  std::function<void(std::uint64_t)> introduce_;
+  std::function<void(std::uint64_t, std::uint64_t)> introduce_;
   std::map<std::uint64_t, line> lines_;
   std::map<std::uint64_t, queue> waiting_;
   std::unordered_map<std::uint64_t, std::string> gone_;
   std::deque<std::uint64_t> gone_order_;
+  std::unordered_map<std::uint64_t, std::uint64_t> had_;  // lines to each process, ever
   std::uint64_t last_line_ = 0;
 };
 

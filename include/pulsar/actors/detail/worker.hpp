@@ -88,10 +88,11 @@ class worker {
     const main_loop_scope main(loop_);
 
     control_ = std::make_shared<control_line>(loop_, process.take_control_socket());
-    lines.on_unknown([this](std::uint64_t wanted) {
+    lines.on_unknown([this](std::uint64_t wanted, std::uint64_t had) {
       control_message m;
       m.kind = control_kind::introduce;
       m.number = wanted;
+      m.count = had;
       control_->send(m);
     });
     lines.add(arbiter_process, process.take_stream());
