@@ -35,7 +35,7 @@ namespace pulsar::http {
 
 /// How long a connection waits for its client. Zero means for ever in the first four.
 struct timeouts {
-  /// For the first byte of the next request, default 15 s. Then it is closed.
+  /// For the first byte of the next request, default 15 s, up to a quarter more. Then it is closed.
   std::chrono::milliseconds keep_alive{15'000};
   /// For the end of the headers, from their first byte on, default 30 s. Over it: 408. A new
   /// connection has as long for its first byte.

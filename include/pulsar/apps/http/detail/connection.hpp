@@ -54,8 +54,10 @@ class connection {
                         unique_fd socket);
 
   void drain() noexcept {
-    if (waits_for_ == waiting::request || waits_for_ == waiting::end) {
-      wait_for(waits_for_, at_once_or(times().drain));
+    if (waits_for_ == waiting::first || waits_for_ == waiting::request) {
+      wait_for(waiting::first, at_once_or(times().drain));
+    } else if (waits_for_ == waiting::end) {
+      wait_for(waiting::end, at_once_or(times().drain));
     }
   }
 
@@ -81,7 +83,7 @@ class connection {
   };
 
   // What the client is to do before the deadline.
-  enum class waiting : std::uint8_t { nothing, request, head, body, write, end };
+  enum class waiting : std::uint8_t { nothing, first, request, head, body, write, end };
 
   struct deadline final : timer_node {
     explicit deadline(connection& c) noexcept : timer_node(&fire), owner(c) {}
@@ -115,6 +117,7 @@ class connection {
   }
 
   void wait_for_more() noexcept;
+  void wait_for_request() noexcept;
 
   void stop_waiting() noexcept {
     waits_for_ = waiting::nothing;
@@ -125,9 +128,16 @@ class connection {
     if (waits_for_ == waiting::write && std::exchange(unread_, unread()) > unread_) {
       return wait_for(waiting::write, times().write);
     }
+    if (waits_for_ == waiting::request && ++quiet_quarters_ < 4) {
+      return wait_for(waiting::request, quarter_of_idle_time());
+    }
     expired_ = true;
     std::error_code ignored;
     socket_.cancel(ignored);  // completes the read or the write under way
+  }
+
+  std::chrono::milliseconds quarter_of_idle_time() const noexcept {
+    return (times().keep_alive + std::chrono::milliseconds(3)) / 4;
   }
 
   // Bytes in the socket that the client has not taken. The socket asks for more only when a good
@@ -171,7 +181,8 @@ class connection {
   response large_;            // what `unsent_` or the group's output may refer to
   future<response> pending_;  // what the handler is at
   deadline timer_{*this};
-  int unread_ = 0;  // when the write began to wait
+  int unread_ = 0;          // when the write began to wait
+  int quiet_quarters_ = 0;  // of the keep-alive time
   waiting waits_for_ = waiting::nothing;
   bool expired_ = false;
   bool broken_ = false;     // nothing can be written any more
@@ -225,14 +236,29 @@ inline future<> connection::serve(event_loop& loop,
 inline void connection::wait_for_more() noexcept {
   if (!parser_.started()) {
     if (input_.capacity() > most_kept) input_.release();
-    wait_for(waiting::request, group_.draining_ ? at_once_or(times().drain)
-                               : served_        ? times().keep_alive
-                                                : times().head);
+    if (group_.draining_) {
+      wait_for(waiting::first, at_once_or(times().drain));
+    } else if (served_) {
+      wait_for_request();
+    } else {
+      wait_for(waiting::first, times().head);
+    }
   } else if (parser_.awaits_body()) {
     wait_for(waiting::body, times().body);
   } else if (waits_for_ != waiting::head || expired_) {
     wait_for(waiting::head, times().head);
   }
+}
+
+// A timer that is armed anew for every request would be a part of its cost that can be measured. So
+// it goes on running, and what counts are the quarters of the time in which nothing came.
+inline void connection::wait_for_request() noexcept {
+  if (waits_for_ == waiting::request) {
+    quiet_quarters_ = -1;  // the one that runs does not count
+    return;
+  }
+  quiet_quarters_ = 0;
+  wait_for(waiting::request, quarter_of_idle_time());
 }
 
 inline std::span<std::byte> connection::room() {
@@ -298,12 +324,12 @@ inline bool connection::is_enough() const noexcept {
 inline bool connection::respond() {
   served_ = true;
   continued_ = false;
-  waits_for_ = waiting::nothing;
+  if (waits_for_ != waiting::request) waits_for_ = waiting::nothing;
   ++group_.counters_.requests;
   response answer = ask();
   if (pending_.valid()) [[unlikely]] {
     if (!pending_.done()) {
-      timer_.cancel();
+      stop_waiting();
       return false;
     }
     answer = take_pending();
