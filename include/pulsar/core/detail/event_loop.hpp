@@ -240,7 +240,7 @@ inline void event_loop::let_go_of_states() noexcept {
       list->remove(*s);
       s->loop = nullptr;
       if (s->what != detail::cancellable::kind::frame) s->awaiter = nullptr;
-      detail::free_callbacks(*s);  // may free the state
+      if (s->callbacks != nullptr) detail::free_callbacks(*s);  // may free the state
     }
   }
 }

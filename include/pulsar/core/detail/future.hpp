@@ -42,8 +42,9 @@ inline bool is_cancelled(const std::exception_ptr& failure) noexcept {
 }
 
 /// Reports a failure that nobody awaits any more.
-inline void report_unseen(event_loop* loop, const std::exception_ptr& failure,
-                          std::source_location where) noexcept {
+[[gnu::noinline]] inline void report_unseen(event_loop* loop,
+                                           const std::exception_ptr& failure,
+                                           std::source_location where) noexcept {
   if (loop == nullptr || is_cancelled(failure)) return;
   loop->call_exception_handler({"a future failed and nobody awaited it", failure, where});
 }
@@ -72,17 +73,23 @@ void destroy_value(state& s) noexcept {
   }
 }
 
-inline void require_result(const state& s) {
+// What an await seldom does stands in functions of their own, out of the way: inlined into every
+// coroutine it would crowd out the registers of what always happens.
+
+/// The failure of a state, or why there is no value.
+[[noreturn, gnu::cold, gnu::noinline]] inline void throw_no_value(state& s) {
   if (!s.done()) throw error(errc::not_ready, "result() of a pending future");
-  if (s.taken) throw error(errc::already_called, "the result of this future was taken before");
+  if (s.progress != status::failed) {
+    throw error(errc::already_called, "the result of this future was taken before");
+  }
+  s.observed = true;
+  std::rethrow_exception(s.failure);
 }
 
 template <class T>
 T take(state& s) {
-  require_result(s);
-  s.observed = true;
-  if (s.progress == status::failed) std::rethrow_exception(s.failure);
-  s.taken = true;
+  if (s.progress != status::value) [[unlikely]] throw_no_value(s);
+  s.progress = status::taken;
   if constexpr (!std::is_void_v<T>) return std::move(*static_cast<T*>(s.value));
 }
 
@@ -98,8 +105,7 @@ inline void add_callback(state& s, task_node* node) noexcept {
   }
 }
 
-inline void schedule_callbacks(state& s) noexcept {
-  if (s.callbacks == nullptr) return;
+[[gnu::noinline]] inline void schedule_callbacks(state& s) noexcept {
   for (task_node* node = take_callbacks(s); node != nullptr;) {
     task_node* next = node->next;
     loop_access::push_ready(*s.loop, node);
@@ -110,7 +116,7 @@ inline void schedule_callbacks(state& s) noexcept {
 /// Wakes whoever waits for a state that is done, from the loop.
 inline void wake(state& s) noexcept {
   if (s.awaiter != nullptr) loop_access::push_ready(*s.loop, s.awaiter);
-  schedule_callbacks(s);
+  if (s.callbacks != nullptr) schedule_callbacks(s);
 }
 
 /// A state made by hand, shared by the future and whoever settles it.
@@ -123,7 +129,7 @@ struct shared_state : state, recycled {
   virtual ~shared_state() {
     if (loop != nullptr) loop_access::states(*loop).remove(*this);
     destroy_value<T>(*this);
-    free_callbacks(*this);
+    if (callbacks != nullptr) free_callbacks(*this);
   }
 
   template <class... Args>
@@ -191,6 +197,32 @@ struct promise_state final : shared_state<T> {
   std::function<void()> hook;
 };
 
+[[noreturn, gnu::cold, gnu::noinline]] inline void throw_not_awaitable(const state* s) {
+  throw error(errc::already_called, s == nullptr ? "co_await of an empty future"
+                                                 : "two coroutines await the same future");
+}
+
+[[noreturn, gnu::cold, gnu::noinline]] inline void throw_wrong_loop() {
+  throw error(errc::wrong_loop, "co_await of a future that belongs to another event loop");
+}
+
+/// The coroutine was cancelled while nothing was pending: its next await, of `s`, fails.
+[[noreturn, gnu::cold, gnu::noinline]] inline void throw_cancelled(frame& waiter, state* s) {
+  waiter.cancel_requested = false;
+  cancel_chain(s);
+  waiter.resumed();
+  throw error(errc::cancelled);
+}
+
+/// An await that gives no value; `waiter` is null if it did not suspend.
+[[noreturn, gnu::cold, gnu::noinline]] inline void throw_from_await(frame* waiter, state& s) {
+  if (waiter != nullptr && waiter->cancel_requested && s.progress == status::failed &&
+      is_cancelled(s.failure)) {
+    waiter->cancel_requested = false;
+  }
+  throw_no_value(s);
+}
+
 /// Waits for a future on behalf of a coroutine.
 template <class T>
 struct awaiter_base : future_awaiter {
@@ -199,54 +231,36 @@ struct awaiter_base : future_awaiter {
   bool await_ready() const noexcept { return target() != nullptr && target()->done(); }
 
   template <class P>
-  bool await_suspend(std::coroutine_handle<P> h) {
+  void await_suspend(std::coroutine_handle<P> h) {
     state* s = target();
-    if (s == nullptr || s->awaiter != nullptr) {
-      throw error(errc::already_called, s == nullptr ? "co_await of an empty future"
-                                                     : "two coroutines await the same future");
-    }
+    if (s == nullptr || s->awaiter != nullptr) [[unlikely]] throw_not_awaitable(s);
     if constexpr (std::is_base_of_v<frame, P>) {
       frame& f = h.promise();
-      if (f.loop != s->loop) {
-        throw error(errc::wrong_loop, "co_await of a future that belongs to another event loop");
-      }
-      if (f.cancel_requested) {
-        f.cancel_requested = false;
-        refused = true;
-        cancel_chain(s);
-        return false;
-      }
+      if (f.loop != s->loop) [[unlikely]] throw_wrong_loop();
+      if (f.cancel_requested) [[unlikely]] throw_cancelled(f, s);
       waiter = &f;
       f.waiting_on = s;
     }
     handle = h;
     s->awaiter = this;
-    return true;
   }
 
   T await_resume() {
-    if (refused) throw error(errc::cancelled);
     state& s = *target();
     if (handle) {
       handle = nullptr;
       s.awaiter = nullptr;
-      if (waiter != nullptr) {
-        waiter->resumed();
-        if (s.progress == status::failed && waiter->cancel_requested && is_cancelled(s.failure)) {
-          waiter->cancel_requested = false;
-        }
-      }
+      if (waiter != nullptr) waiter->resumed();
     }
+    if (s.progress != status::value) [[unlikely]] throw_from_await(waiter, s);
     return take<T>(s);
   }
 
   ~awaiter_base() {
     // Still waiting: the frame is freed without being resumed.
-    if (handle && target() != nullptr) target()->awaiter = nullptr;
+    if (handle && target() != nullptr) [[unlikely]] target()->awaiter = nullptr;
     if (owned != nullptr) let_go(*owned, release_as::dropped);
   }
-
-  bool refused = false;
 };
 
 template <class T>
@@ -289,12 +303,8 @@ struct future_access {
   }
 };
 
-inline void let_go_of_frame(state* s, release_as how) noexcept {
-  auto* f = static_cast<frame*>(s);
-  if (f->done()) {
-    if (f->progress == status::failed && !f->observed) report_unseen(f->loop, f->failure, f->where);
-    destroy_done(f);
-  } else if (f->loop == nullptr || loop_access::closing(*f->loop)) {
+[[gnu::noinline]] inline void let_go_of_pending(frame* f, release_as how) noexcept {
+  if (f->loop == nullptr || loop_access::closing(*f->loop)) {
     destroy_suspended(f);
   } else {
     f->abandoned = true;
@@ -302,14 +312,38 @@ inline void let_go_of_frame(state* s, release_as how) noexcept {
   }
 }
 
+inline void let_go_of_frame(state* s, release_as how) noexcept {
+  auto* f = static_cast<frame*>(s);
+  if (!f->done()) [[unlikely]] return let_go_of_pending(f, how);
+  if (f->progress == status::failed && !f->observed) [[unlikely]] {
+    report_unseen(f->loop, f->failure, f->where);
+  }
+  destroy_done(f);
+}
+
+/// Can a parameter of that type own the frame of another coroutine? What is incomplete or cannot
+/// be moved, as a loop, is no parameter but what a reference refers to.
+template <class P>
+consteval bool may_own_frames() {
+  if constexpr (requires { sizeof(P); }) {
+    return !std::is_trivially_destructible_v<P> && std::is_move_constructible_v<P>;
+  } else {
+    return false;
+  }
+}
+
+[[gnu::noinline]] inline void end_abandoned(frame& f) noexcept {
+  if (f.progress == status::failed) report_unseen(f.loop, f.failure, f.where);
+  f.handle.destroy();
+}
+
 /// What a coroutine does last: gives who to resume next.
 inline std::coroutine_handle<> finish(frame& f) noexcept {
   event_loop& loop = *f.loop;
   loop_access::frames(loop).remove(f);
-  schedule_callbacks(f);
-  if (f.abandoned) {
-    if (f.progress == status::failed) report_unseen(&loop, f.failure, f.where);
-    f.handle.destroy();
+  if (f.callbacks != nullptr) [[unlikely]] schedule_callbacks(f);
+  if (f.abandoned) [[unlikely]] {
+    end_abandoned(f);
     return std::noop_coroutine();
   }
   future_awaiter* awaiter = f.awaiter;
@@ -341,15 +375,16 @@ class coroutine final : public frame, public coroutine_result<T> {
  public:
   template <class... Args>
   explicit coroutine(Args&... args) : frame(&loop_of(args...), &let_go_of_frame) {
+    flat = !(may_own_frames<Args>() || ...);
     handle = std::coroutine_handle<coroutine>::from_promise(*this);
     loop_access::frames(*loop).insert(*this);
   }
   ~coroutine() {
-    if (!done()) {
+    if (!done()) [[unlikely]] {
       if (loop != nullptr) loop_access::frames(*loop).remove(*this);
+      if (callbacks != nullptr) free_callbacks(*this);
     }
     destroy_value<T>(*this);
-    free_callbacks(*this);
   }
 
   static void* operator new(std::size_t size) { return recycler::allocate(size); }

@@ -43,7 +43,7 @@ inline void cancel_chain(cancellable* target) noexcept {
 
 struct future_awaiter;
 
-enum class status : std::uint8_t { pending, value, failed };
+enum class status : std::uint8_t { pending, value, taken, failed };  // taken: the value moved out
 
 /// How a future lets go of a state.
 enum class release_as : std::uint8_t { dropped, detached };
@@ -57,12 +57,14 @@ struct state : cancellable {
   bool done() const noexcept { return progress != status::pending; }
 
   status progress = status::pending;
-  bool taken = false;     // the value was moved out
-  bool observed = false;  // somebody saw the failure
+  bool observed = false;          // somebody saw the failure
+  bool cancel_requested = false;  // of a frame, as the next two; here they cost no room
+  bool abandoned = false;         // no future is left
+  bool flat = false;              // its parameters own no other frame
   event_loop* loop;       // null once the loop is closed
   release_function release;
-  state* previous = nullptr;  // in a list of the loop
-  state* next = nullptr;
+  state* next = nullptr;  // in a list of the loop
+  state** link = nullptr;  // what points here in that list
   void* value = nullptr;  // the value, once there is one
   future_awaiter* awaiter = nullptr;
   task_node* callbacks = nullptr;  // the newest first
@@ -80,8 +82,7 @@ inline task_node* take_callbacks(state& s) noexcept {
   return oldest;
 }
 
-inline void free_callbacks(state& s) noexcept {
-  if (s.callbacks == nullptr) return;
+[[gnu::noinline]] inline void free_callbacks(state& s) noexcept {
   for (task_node* node = take_callbacks(s); node != nullptr;) {
     task_node* next = node->next;
     node->call(node, true);
@@ -105,8 +106,6 @@ struct frame : state {
     this_context = works_for;
   }
 
-  bool cancel_requested = false;
-  bool abandoned = false;  // no future is left
   cancellable* waiting_on = nullptr;
   context* works_for;
   std::coroutine_handle<> handle;
@@ -131,10 +130,7 @@ struct future_awaiter : continuation {
 
 /// What a future does with its state at its end.
 inline void let_go(state& s, release_as how) noexcept {
-  if (s.awaiter == nullptr) {
-    s.release(&s, how);
-    return;
-  }
+  if (s.awaiter == nullptr) [[likely]] return s.release(&s, how);
   // A coroutine waits for it all the same: that one owns it from now on.
   s.awaiter->owned = &s;
   s.awaiter->slot = &s.awaiter->owned;
@@ -148,14 +144,14 @@ class state_list {
 
   void insert(state& s) noexcept {
     s.next = first_;
-    if (first_ != nullptr) first_->previous = &s;
+    s.link = &first_;
+    if (first_ != nullptr) first_->link = &s.next;
     first_ = &s;
   }
 
   void remove(state& s) noexcept {
-    if (s.next != nullptr) s.next->previous = s.previous;
-    (s.previous != nullptr ? s.previous->next : first_) = s.next;
-    s.previous = s.next = nullptr;
+    *s.link = s.next;
+    if (s.next != nullptr) s.next->link = s.link;
   }
 
  private:
@@ -164,7 +160,7 @@ class state_list {
 
 /// Frees the frame of a coroutine that has ended. The parameters in it may own the frames of
 /// others that have ended, and so on: beyond a depth they are put aside for the outermost call.
-inline void destroy_done(frame* f) noexcept {
+[[gnu::noinline]] inline void destroy_nested(frame* f) noexcept {
   struct todo {
     unsigned depth;
     frame* aside;
@@ -183,6 +179,14 @@ inline void destroy_done(frame* f) noexcept {
     ++pending.depth;
     next->handle.destroy();
     --pending.depth;
+  }
+}
+
+inline void destroy_done(frame* f) noexcept {
+  if (f->flat) {
+    f->handle.destroy();
+  } else {
+    destroy_nested(f);
   }
 }
 

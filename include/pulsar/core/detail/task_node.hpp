@@ -19,7 +19,7 @@ struct task_node {
   task_node(const task_node&) = delete;
   task_node& operator=(const task_node&) = delete;
 
-  task_node* next = nullptr;
+  task_node* next;  // set by the list it is in
   function call;
 };
 
