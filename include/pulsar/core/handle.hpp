@@ -94,7 +94,7 @@ struct callback final : callback_of<F> {
   void disarm() noexcept override { this->free_function(); }
 
   static void run(task_node* node, bool drop) {
-    callback_of<F>::call_once(static_cast<callback*>(node), drop);
+    callback_of<F>::call_once(&static_cast<callback&>(*node), drop);
   }
 };
 
