@@ -74,6 +74,9 @@ class loop_inbox {
 
  private:
   friend class pulsar::event_loop;
+
+  inline void post() noexcept;  // an inbox_handler
+
   task_stack stack_;
   std::mutex mutex_;
   event_loop* loop_;
@@ -376,6 +379,14 @@ class event_loop {
     }
     if (closing_) return;
     const batch scope(*this);
+    struct turn {
+      event_loop& loop;
+      // What came meanwhile woke nobody; it has its turn behind I/O.
+      ~turn() {
+        if (!loop.inbox_->stack_.rest()) loop.inbox_->post();
+      }
+    };
+    const turn awake{*this};
     inbox_->stack_.take(ready_);
     run_ready();
   }

@@ -72,12 +72,15 @@ bool loop_inbox::push(task_node* node) noexcept {
     case task_stack::pushed::more: return true;
     case task_stack::pushed::first: break;
   }
-  const std::lock_guard lock(mutex_);
-  if (loop_ != nullptr) {
-    ++posted_;
-    asio::post(loop_->context_, event_loop::inbox_handler{loop_});
-  }
+  post();
   return true;
+}
+
+void loop_inbox::post() noexcept {
+  const std::lock_guard lock(mutex_);
+  if (loop_ == nullptr) return;
+  ++posted_;
+  asio::post(loop_->context_, event_loop::inbox_handler{loop_});
 }
 
 inline void report_callback_failure(event_loop& loop) noexcept {

@@ -60,7 +60,7 @@ class task_queue {
 };
 
 /// Many producers, one consumer who takes all at once. Lock-free; what is pushed after `close` is
-/// refused.
+/// refused. A consumer who has taken something is awake, and nobody wakes it, until it `rest`s.
 class task_stack {
  public:
   enum class pushed { first, more, closed };
@@ -70,24 +70,33 @@ class task_stack {
     task_node* top = top_.load(std::memory_order_relaxed);
     do {
       if (top == &end_) return pushed::closed;
-      node->next = top;
+      node->next = top == &awake_ ? nullptr : top;
     } while (!top_.compare_exchange_weak(top, node, std::memory_order_release,
                                          std::memory_order_relaxed));
     return top == nullptr ? pushed::first : pushed::more;
   }
 
   /// Appends to `out` what was pushed, oldest first.
-  void take(task_queue& out) noexcept { append(out, swap(nullptr)); }
+  void take(task_queue& out) noexcept { append(out, swap(&awake_)); }
+
+  /// Has the consumer woken from now on; false if there is something to take again.
+  bool rest() noexcept {
+    task_node* top = &awake_;
+    return top_.compare_exchange_strong(top, nullptr, std::memory_order_relaxed) || top == &end_;
+  }
 
   /// Refuses all that comes later and appends the rest to `out`.
   void close(task_queue& out) noexcept { append(out, swap(&end_)); }
 
-  bool empty() const noexcept { return top_.load(std::memory_order_relaxed) == nullptr; }
+  bool empty() const noexcept {
+    const task_node* top = top_.load(std::memory_order_relaxed);
+    return top == nullptr || top == &awake_;
+  }
 
  private:
   task_node* swap(task_node* top) noexcept {
     task_node* taken = top_.exchange(top, std::memory_order_acquire);
-    return taken == &end_ ? nullptr : taken;
+    return taken == &end_ || taken == &awake_ ? nullptr : taken;
   }
 
   static void append(task_queue& out, task_node* newest) noexcept {
@@ -105,6 +114,7 @@ class task_stack {
 
   std::atomic<task_node*> top_{nullptr};
   task_node end_{nullptr};
+  task_node awake_{nullptr};
 };
 
 }  // namespace pulsar::detail
