@@ -12,6 +12,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 
 namespace {
 
@@ -63,11 +64,15 @@ bench::kernel ask_process(char* program, std::uint64_t cpu) {
 int main(int argc, char** argv) {
   pulsar::serve_if_worker(argc, argv);
   return bench::run(argc, argv, [&](bench::suite& suite) {
-    const auto compare = [&](const char* name, std::size_t cpu) {
+    const auto compare = [&](const std::string& name, std::size_t cpu) {
+      using bench::raw_round_trips;
       suite.compare(
-          {"raw stream pair", [=] { return bench::raw_round_trips(message_size, 0, cpu); }, {}},
-          {{name, [=] { return ask_process(argv[0], cpu); }, bench::ratio_at_most(1.5, 1.2),
-            2000}});
+          {"raw stream pair", [=] { return raw_round_trips(message_size, 0, cpu); }, {}},
+          {{name, [=] { return ask_process(argv[0], cpu); }, bench::ratio_at_most(1.5, 1.2), 2000},
+           {name + ":raw_epoll",
+            [=] { return raw_round_trips(message_size, 0, cpu, bench::waiting::in_epoll); },
+            {},
+            0}});
     };
     compare("ask_process", 1);
     compare("ask_process:same_cpu", 0);
