@@ -125,8 +125,9 @@ class connection {
   }
 
   void expire() noexcept {
-    if (waits_for_ == waiting::write && std::exchange(unread_, unread()) > unread_) {
-      return wait_for(waiting::write, times().write);
+    if (waits_for_ == waiting::write) {
+      const int before = std::exchange(unread_, unread());
+      if (unread_ < before) return wait_for(waiting::write, times().write);
     }
     if (waits_for_ == waiting::request && ++quiet_quarters_ < 4) {
       return wait_for(waiting::request, quarter_of_idle_time());
@@ -253,7 +254,7 @@ inline void connection::wait_for_more() noexcept {
 // A timer that is armed anew for every request would be a part of its cost that can be measured. So
 // it goes on running, and what counts are the quarters of the time in which nothing came.
 inline void connection::wait_for_request() noexcept {
-  if (waits_for_ == waiting::request) {
+  if (waits_for_ == waiting::request && !expired_) {
     quiet_quarters_ = -1;  // the one that runs does not count
     return;
   }
