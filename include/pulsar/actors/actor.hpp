@@ -41,6 +41,7 @@ namespace pulsar {
 namespace detail {
 
 struct actor_access;
+struct ending;
 
 /// How an encoded command becomes an invocation. Throws `errc::malformed` for bad arguments.
 using decode_command = invocation* (*)(actor_cell& target, std::span<const std::byte> arguments,
@@ -124,6 +125,7 @@ class actor_base {
  private:
   friend struct detail::actor_access;
   friend struct detail::activity;
+  friend struct detail::ending;
   template <class Derived>
   friend class actor;
 

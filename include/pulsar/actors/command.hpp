@@ -211,7 +211,7 @@ struct command_list {
   static constexpr std::size_t size = sizeof...(Entries);
 
   /// The place of `name`, or `size`.
-  static constexpr std::size_t find(std::string_view name) {
+  static constexpr std::size_t find([[maybe_unused]] std::string_view name) {
     std::size_t i = 0;
     static_cast<void>(((Entries::name == name ? true : (++i, false)) || ...));
     return i;

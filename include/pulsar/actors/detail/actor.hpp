@@ -27,7 +27,7 @@ namespace detail {
 /// The actors of one loop; what is left of them goes when the loop closes.
 class loop_actors {
  public:
-  explicit loop_actors(event_loop&) noexcept {}
+  explicit loop_actors(event_loop& loop) noexcept : loop_(loop) {}
   loop_actors(const loop_actors&) = delete;
   loop_actors& operator=(const loop_actors&) = delete;
   inline ~loop_actors();
@@ -42,6 +42,14 @@ class loop_actors {
   const cell_pointer& youngest() const noexcept { return cells_.rbegin()->second; }
 
  private:
+  // Keeps cells behind what is ready in a loop that closes: commands name them until they are gone.
+  struct remains final : task_node, recycled {
+    explicit remains(std::vector<cell_pointer>&& c) : task_node(&run), cells(std::move(c)) {}
+    static void run(task_node* node, bool) { delete static_cast<remains*>(node); }
+    std::vector<cell_pointer> cells;
+  };
+
+  event_loop& loop_;
   std::map<std::uint64_t, cell_pointer> cells_;  // by number, and so by age
 };
 
@@ -97,12 +105,14 @@ struct actor_access {
 };
 
 loop_actors::~loop_actors() {
+  std::vector<cell_pointer> gone;
   while (!cells_.empty()) {
-    const cell_pointer cell = youngest();
+    const cell_pointer& cell = gone.emplace_back(youngest());
     remove(*cell);
     registry::instance().leave(*cell);
     if (auto* actor = std::exchange(cell->actor, nullptr)) actor_access::abandon(*actor);
   }
+  loop_access::push_ready(loop_, new remains(std::move(gone)));
 }
 
 activity::activity(actor_base& a, future<> w) : owner(&a), what(std::move(w)), next(a.activities_) {
@@ -126,11 +136,13 @@ void activity::unlink() noexcept {
 void activity::abandon() noexcept {
   unlink();
   owner = nullptr;
-  // Whoever waits for it is freed later and must not look for it then.
-  if (state* s = future_access::slot(what); s != nullptr && s->awaiter != nullptr) {
-    if (frame* above = s->awaiter->waiter) above->waiting_on = nullptr;
+  state* s = std::exchange(future_access::slot(what), nullptr);
+  if (s == nullptr) return;
+  // Whoever waits for it is freed later: it must neither own it nor look for it.
+  if (auto* awaiter = std::exchange(s->awaiter, nullptr)) {
+    if (awaiter->waiter != nullptr) awaiter->waiter->waiting_on = nullptr;
   }
-  [[maybe_unused]] const auto freed = std::move(what);
+  let_go(*s, release_as::dropped);
 }
 
 inline void command_started(actor_base& actor, invocation* what) noexcept {
@@ -413,37 +425,74 @@ inline future<> actor_base::run_hook(actor_base& a, detail::actor_type::hook hoo
   }
 }
 
+/// The steps of the end, each done when nothing of it is left.
+struct detail::ending {
+  struct step {
+    future<> (*take)(actor_base& a, event_loop::duration grace);
+    bool repeated;  // when it is cut short
+  };
+
+  static future<> refuse_waiting(actor_base& a, event_loop::duration) {
+    // From here on nobody who called the actor is on the stack.
+    co_await sleep({}, a.loop());
+    while (auto* waiting = static_cast<invocation*>(a.mailbox_.pop())) {
+      --a.pending_;
+      ++a.refused_;
+      waiting->refuse(a.gone());
+    }
+  }
+  static future<> end_start(actor_base& a, event_loop::duration) {
+    const auto left = [](const actor_base& b) { return std::size_t{b.starting_ != nullptr}; };
+    return actor_base::wind_down(a, {}, "on_start", left, &cancel_activities);
+  }
+  static future<> on_stopping(actor_base& a, event_loop::duration) {
+    return actor_base::run_hook(a, a.type_->on_stopping, "on_stopping");
+  }
+  static future<> end_commands(actor_base& a, event_loop::duration grace) {
+    const auto left = [](const actor_base& b) { return b.running_; };
+    const auto cancel = [](actor_base& b) {
+      for (auto* i = b.under_way_; i != nullptr;) {
+        auto* next = i->next_running;
+        i->cancel();
+        i = next;
+      }
+    };
+    return actor_base::wind_down(a, grace, "commands", left, cancel);
+  }
+  static future<> end_tasks(actor_base& a, event_loop::duration) {
+    a.tasks_closed_ = true;
+    const auto left = [](const actor_base& b) { return b.activity_count_; };
+    return actor_base::wind_down(a, {}, "tasks", left, &cancel_activities);
+  }
+  static future<> on_stop(actor_base& a, event_loop::duration) {
+    return actor_base::run_hook(a, a.type_->on_stop, "on_stop");
+  }
+  static void cancel_activities(actor_base& a) { a.cancel_activities(); }
+
+  static constexpr step steps[] = {{&refuse_waiting, true}, {&end_start, true},
+                                   {&on_stopping, false},   {&end_commands, true},
+                                   {&end_tasks, true},      {&on_stop, false},
+                                   {&end_tasks, true}};
+};
+
 inline future<> actor_base::end(detail::cell_pointer self, event_loop::duration grace) {
   actor_base& a = *self->actor;
   if (a.state_ >= actor_state::stopping) co_return;
   a.state_ = actor_state::stopping;
-  // From here on nobody who called the actor is on the stack.
-  co_await sleep({}, a.loop());
-  while (auto* waiting = static_cast<detail::invocation*>(a.mailbox_.pop())) {
-    --a.pending_;
-    ++a.refused_;
-    waiting->refuse(a.gone());
+  for (const auto& step : detail::ending::steps) {
+    bool taken = false;
+    while (!taken) {
+      taken = true;
+      try {
+        auto taking = step.take(a, grace);
+        co_await std::move(taking);
+      } catch (...) {
+        // Cancelled: the loop closes. There is no time for a grace, but others wait for the end.
+        grace = event_loop::duration::zero();
+        taken = !step.repeated;
+      }
+    }
   }
-  const auto zero = event_loop::duration::zero();
-  const auto cancel_activities = [](actor_base& b) { b.cancel_activities(); };
-  const auto tasks = [](const actor_base& b) { return b.activity_count_; };
-  co_await wind_down(
-      a, zero, "on_start", [](const actor_base& b) { return std::size_t{b.starting_ != nullptr}; },
-      cancel_activities);
-  co_await run_hook(a, a.type_->on_stopping, "on_stopping");
-  co_await wind_down(
-      a, grace, "commands", [](const actor_base& b) { return b.running_; },
-      [](actor_base& b) {
-        for (auto* i = b.under_way_; i != nullptr;) {
-          auto* next = i->next_running;
-          i->cancel();
-          i = next;
-        }
-      });
-  a.tasks_closed_ = true;
-  co_await wind_down(a, zero, "tasks", tasks, cancel_activities);
-  co_await run_hook(a, a.type_->on_stop, "on_stop");
-  co_await wind_down(a, zero, "tasks", tasks, cancel_activities);
   a.state_ = actor_state::closed;
   auto waiters = std::move(a.stop_waiters_);
   auto on_end = std::move(a.on_end_);
