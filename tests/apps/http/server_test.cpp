@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include <pulsar/apps/http/server.hpp>
+
+#include <pulsar/core/child.hpp>
+
+#include <doctest/doctest.h>
+
+#include <arpa/inet.h>
+#include <dirent.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <fstream>
+#include <set>
+#include <string>
+#include <vector>
+
+using namespace std::chrono_literals;
+
+namespace {
+
+using clock_type = std::chrono::steady_clock;
+
+/// A port that was free a moment ago.
+int free_port() {
+  const pulsar::unique_fd s(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_in at{};
+  at.sin_family = AF_INET;
+  at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  REQUIRE(::bind(s.get(), reinterpret_cast<sockaddr*>(&at), sizeof at) == 0);
+  socklen_t size = sizeof at;
+  REQUIRE(::getsockname(s.get(), reinterpret_cast<sockaddr*>(&at), &size) == 0);
+  return ntohs(at.sin_port);
+}
+
+pulsar::unique_fd connect_to(int port) {
+  pulsar::unique_fd s(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_in at{};
+  at.sin_family = AF_INET;
+  at.sin_port = htons(static_cast<std::uint16_t>(port));
+  at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  if (::connect(s.get(), reinterpret_cast<sockaddr*>(&at), sizeof at) != 0) return {};
+  return s;
+}
+
+/// The whole answer to one request on a connection of its own; empty if there was none.
+std::string get(int port, const std::string& path) {
+  const auto s = connect_to(port);
+  if (!s) return {};
+  const std::string request = "GET " + path + " HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n";
+  if (::send(s.get(), request.data(), request.size(), MSG_NOSIGNAL) < 0) return {};
+  std::string answer;
+  char part[4096];
+  for (;;) {
+    const auto n = ::recv(s.get(), part, sizeof part, 0);
+    if (n <= 0) break;
+    answer.append(part, static_cast<std::size_t>(n));
+  }
+  return answer;
+}
+
+std::string body_of(const std::string& answer) {
+  const auto end = answer.find("\r\n\r\n");
+  return end == std::string::npos ? std::string() : answer.substr(end + 4);
+}
+
+/// Waits for something that another process does; it is asked again and again, never trusted to
+/// have happened after a time.
+template <class F>
+bool eventually(F condition, std::chrono::seconds limit = 20s) {
+  const auto until = clock_type::now() + limit;
+  while (!condition()) {
+    if (clock_type::now() > until) return false;
+    ::poll(nullptr, 0, 5);
+  }
+  return true;
+}
+
+std::vector<pid_t> children_of(pid_t parent) {
+  std::vector<pid_t> found;
+  const std::string p = std::to_string(parent);
+  std::ifstream in("/proc/" + p + "/task/" + p + "/children");
+  for (pid_t pid; in >> pid;) found.push_back(pid);
+  return found;
+}
+
+/// hello_server as a child.
+class running_server {
+ public:
+  explicit running_server(std::vector<std::string> more = {}) : port_(free_port()) {
+    arguments_ = {"hello_server", "--bind", "127.0.0.1:" + std::to_string(port_), "--log-level",
+                  "critical"};
+    arguments_.insert(arguments_.end(), more.begin(), more.end());
+    pulsar::child_options options;
+    options.executable = program;
+    options.arguments = arguments_;
+    process_ = pulsar::spawn_child(options);
+  }
+  ~running_server() {
+    if (!process_.running()) return;
+    process_.signal(SIGKILL);
+    process_.wait();
+  }
+
+  int port() const { return port_; }
+  pulsar::child& process() { return process_; }
+  std::vector<pid_t> workers() const { return children_of(process_.pid()); }
+  bool answers() const { return body_of(get(port_, "/")) == "Hello, World!"; }
+
+  static constexpr const char* program = PULSAR_TEST_PROGRAMS_DIR "/hello_server";
+
+ private:
+  int port_;
+  std::vector<std::string> arguments_;
+  pulsar::child process_;
+};
+
+int exit_code_of(const std::vector<std::string>& arguments) {
+  pulsar::child_options options;
+  options.executable = running_server::program;
+  options.arguments = arguments;
+  options.standard_output = pulsar::null_device;
+  options.standard_error = pulsar::null_device;
+  auto child = pulsar::spawn_child(options);
+  return child.wait().code;
+}
+
+}  // namespace
+
+TEST_SUITE("http server") {
+  TEST_CASE("two process workers answer any path, and TERM ends them all with exit code 0") {
+    running_server server({"--workers", "2"});
+    REQUIRE(eventually([&] { return server.answers(); }));
+    const auto workers = server.workers();
+    CHECK(workers.size() == 2);
+    CHECK(get(server.port(), "/any/path").starts_with("HTTP/1.1 200 "));
+    server.process().signal(SIGTERM);
+    const auto status = server.process().wait();
+    CHECK(to_string(status) == "exit code 0");
+    for (const pid_t pid : workers) CHECK(::kill(pid, 0) != 0);
+    CHECK_FALSE(connect_to(server.port()));
+  }
+
+  TEST_CASE("a killed worker is replaced, and the service goes on meanwhile") {
+    running_server server({"--workers", "2"});
+    REQUIRE(eventually([&] { return server.answers(); }));
+    const auto before = server.workers();
+    REQUIRE(before.size() == 2);
+    REQUIRE(::kill(before[0], SIGKILL) == 0);
+    CHECK(eventually([&] {
+      const auto now = server.workers();
+      return now.size() == 2 && std::set<pid_t>(now.begin(), now.end()).count(before[0]) == 0 &&
+             server.answers();
+    }));
+    for (int i = 0; i < 20; ++i) CHECK(server.answers());
+    server.process().signal(SIGTERM);
+    CHECK(server.process().wait().success());
+  }
+
+  TEST_CASE("when the master is killed no worker and no port is left after five seconds") {
+    running_server server({"--workers", "2"});
+    REQUIRE(eventually([&] { return server.answers(); }));
+    const auto workers = server.workers();
+    server.process().signal(SIGKILL);
+    server.process().wait();
+    CHECK(eventually(
+        [&] {
+          for (const pid_t pid : workers) {
+            if (::kill(pid, 0) == 0) return false;
+          }
+          return true;
+        },
+        5s));
+    CHECK_FALSE(connect_to(server.port()));
+  }
+
+  TEST_CASE("a request under way is answered before the server ends") {
+    running_server server;
+    REQUIRE(eventually([&] { return server.answers(); }));
+    const auto s = connect_to(server.port());
+    REQUIRE(s);
+    const std::string request = "GET /slow HTTP/1.1\r\nHost: here\r\n\r\n";
+    REQUIRE(::send(s.get(), request.data(), request.size(), MSG_NOSIGNAL) > 0);
+    // Its worker has it when it answers another one that came later on the same loop.
+    REQUIRE(server.answers());
+    server.process().signal(SIGTERM);
+    std::string answer;
+    char part[1024];
+    for (;;) {
+      const auto n = ::recv(s.get(), part, sizeof part, 0);
+      if (n <= 0) break;
+      answer.append(part, static_cast<std::size_t>(n));
+    }
+    CHECK(body_of(answer) == "Hello, World!");
+    CHECK(server.process().wait().success());
+  }
+
+  TEST_CASE("workers may be threads or coroutines of one process") {
+    for (const char* kind : {"thread", "coroutine"}) {
+      CAPTURE(kind);
+      running_server server({"--workers", "2", "--concurrency", kind});
+      REQUIRE(eventually([&] { return server.answers(); }));
+      CHECK(server.workers().empty());
+      CHECK(body_of(get(server.port(), "/pid")) == std::to_string(server.process().pid()));
+      server.process().signal(SIGINT);
+      CHECK(to_string(server.process().wait()) == "exit code 0");
+    }
+  }
+
+  TEST_CASE("a worker has exactly the descriptors meant for it") {
+    running_server server;
+    REQUIRE(eventually([&] { return server.answers(); }));
+    const auto workers = server.workers();
+    REQUIRE(workers.size() == 1);
+    std::multiset<std::string> kinds;
+    const std::string folder = "/proc/" + std::to_string(workers[0]) + "/fd/";
+    DIR* open = ::opendir(folder.c_str());
+    REQUIRE(open != nullptr);
+    while (const dirent* entry = ::readdir(open)) {
+      char target[256];
+      const auto n = ::readlink((folder + entry->d_name).c_str(), target, sizeof target);
+      if (n <= 0 || std::stoi(entry->d_name) < 3) continue;
+      const std::string text(target, static_cast<std::size_t>(n));
+      kinds.insert(text.substr(0, text.find(":[")));
+    }
+    ::closedir(open);
+    CHECK(kinds.count("socket") == 3);  // control, stream, listener
+    for (const auto& kind : kinds) {
+      CAPTURE(kind);
+      CHECK((kind == "socket" || kind == "anon_inode" || kind == "pipe"));
+    }
+    server.process().signal(SIGTERM);
+    CHECK(server.process().wait().success());
+  }
+
+  TEST_CASE("a port in use ends the program with exit code 1 and nothing left running") {
+    running_server server;
+    REQUIRE(eventually([&] { return server.answers(); }));
+    CHECK(exit_code_of({"hello_server", "--bind", "127.0.0.1:" + std::to_string(server.port())}) ==
+          1);
+    CHECK(server.answers());
+    server.process().signal(SIGTERM);
+    CHECK(server.process().wait().success());
+  }
+
+  TEST_CASE("a bad command line ends with exit code 2, help and version with 0") {
+    CHECK(exit_code_of({"hello_server", "--workers", "none"}) == 2);
+    CHECK(exit_code_of({"hello_server", "--workers", "0"}) == 2);
+    CHECK(exit_code_of({"hello_server", "--concurrency", "fibre"}) == 2);
+    CHECK(exit_code_of({"hello_server", "--no-such-flag"}) == 2);
+    CHECK(exit_code_of({"hello_server", "--help"}) == 0);
+    CHECK(exit_code_of({"hello_server", "--version"}) == 0);
+  }
+}
