@@ -121,6 +121,7 @@ class worker {
 
     loop_.create_task([this] { return begin(node_); }).detach();
     loop_.run_forever();
+    control_->close();  // its end means the arbiter's death no more
     loop_.close();
     return exit_code_;
   }
