@@ -43,10 +43,6 @@ namespace detail {
 struct actor_access;
 struct ending;
 
-/// How an encoded command becomes an invocation. Throws `errc::malformed` for bad arguments.
-using decode_command = invocation* (*)(actor_cell& target, std::span<const std::byte> arguments,
-                                       wire_sink sink);
-
 /// What the type an actor was spawned as says of it; see detail/actor.hpp.
 struct actor_type {
   using hook = future<> (*)(actor_base&);

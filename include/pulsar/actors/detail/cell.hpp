@@ -9,10 +9,12 @@
 
 #include <atomic>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <exception>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <utility>
 
@@ -68,6 +70,10 @@ struct invocation : task_node, recycled {
  private:
   static void arrive(task_node* node, bool drop);
 };
+
+/// How an encoded command becomes an invocation. Throws `errc::malformed` for bad arguments.
+using decode_command = invocation* (*)(actor_cell& target, std::span<const std::byte> arguments,
+                                       wire_sink sink);
 
 /// Lives as long as the actor or a reference to it. `actor` belongs to the thread of `loop`; the
 /// rest never changes.

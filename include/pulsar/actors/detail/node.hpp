@@ -6,6 +6,7 @@
 #include <pulsar/actors/actor.hpp>
 #include <pulsar/actors/detail/local_actors.hpp>
 #include <pulsar/actors/image.hpp>
+#include <pulsar/core/descriptor.hpp>
 
 #include <chrono>
 #include <cstdint>
