@@ -87,8 +87,6 @@ inline void run_and_abandon(body what, pulsar::clock_kind kind, std::size_t step
     if (how == ending::closed && !kept.done()) {
       DOCTEST_FAIL_CHECK("closing the loop did not end the body");
     }
-    // A socket in the frame must go before its context; all else may stay longer than the loop.
-    if (kind == pulsar::clock_kind::steady) kept = {};
   }
   kept = {};
   abandoned = false;

@@ -105,7 +105,7 @@ class event_loop {
 
   /// A loop with a context of its own.
   explicit event_loop(clock_kind kind = clock_kind::steady)
-      : own_(std::make_unique<own_context>()), context_(*own_), timer_(context_), kind_(kind) {
+      : own_(std::make_shared<own_context>()), context_(*own_), timer_(context_), kind_(kind) {
     enlist();
   }
 
@@ -441,12 +441,13 @@ class event_loop {
   void finish_batch() noexcept;
   void arm(tick next) noexcept;
   bool cancel_all() noexcept;
+  bool has_running_frames() const noexcept;
   void run_to_close(duration limit) noexcept;
   void free_frames() noexcept;
   void let_go_of_states() noexcept;
   void drop_ready() noexcept;
 
-  std::unique_ptr<own_context> own_;
+  std::shared_ptr<own_context> own_;  // shared with frames that are left when the loop ends
   asio::io_context& context_;
   // Names its executor: the type-erased one of steady_timer costs seconds to compile.
   asio::basic_waitable_timer<clock, asio::wait_traits<clock>, asio::io_context::executor_type>
@@ -467,7 +468,7 @@ class event_loop {
   time_point virtual_now_{};
   std::atomic<bool> stopping_{false};
   std::thread::id thread_;
-  detail::state_list frames_;  // coroutines that have not ended
+  detail::state_list frames_;  // coroutines, also those that have ended
   detail::state_list states_;  // all other states that a future or promise refers to
   exception_handler on_failure_;
   std::vector<std::pair<const void*, std::shared_ptr<void>>> extensions_;  // see loop_local

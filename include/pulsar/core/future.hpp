@@ -34,6 +34,8 @@ namespace pulsar {
 template <class T>
 class [[nodiscard("a future that is dropped is cancelled: co_await it, keep it, or detach() it")]]
 future {
+  static_assert(!std::is_rvalue_reference_v<T>, "a future cannot hold an rvalue reference");
+
  public:
   using value_type = T;
   using promise_type = detail::coroutine<T>;
@@ -262,9 +264,9 @@ future<R> chain(event_loop&, future<T> before, F f) {
   } else {
     T value = co_await std::move(before);
     if constexpr (is_future<std::invoke_result_t<F&, T>>) {
-      co_return co_await f(std::move(value));
+      co_return co_await f(std::forward<T>(value));
     } else {
-      co_return f(std::move(value));
+      co_return f(std::forward<T>(value));
     }
   }
 }

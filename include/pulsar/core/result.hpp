@@ -10,6 +10,8 @@
 #include <pulsar/core/future.hpp>
 
 #include <exception>
+#include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <system_error>
@@ -19,10 +21,30 @@
 
 namespace pulsar {
 
-/// A value, or the exception in its place.
+namespace detail {
+
+template <class T>
+struct held_as {
+  using type = T;
+};
+template <>
+struct held_as<void> {
+  using type = std::monostate;
+};
+template <class T>
+struct held_as<T&> {
+  using type = std::reference_wrapper<T>;
+};
+template <class T>
+using held_value = typename held_as<T>::type;
+
+}  // namespace detail
+
+/// A value, or the exception in its place. A reference is held as `std::reference_wrapper`.
 template <class T = void>
 class [[nodiscard]] result {
-  using held = std::conditional_t<std::is_void_v<T>, std::monostate, T>;
+  using held = detail::held_value<T>;
+  using element = std::conditional_t<std::is_void_v<T>, held, std::remove_reference_t<T>>;
 
  public:
   using value_type = T;
@@ -41,12 +63,26 @@ class [[nodiscard]] result {
     check();
     if constexpr (!std::is_void_v<T>) return static_cast<T&>(*value_);
   }
+  decltype(auto) value() const& {
+    check();
+    if constexpr (!std::is_void_v<T>) return static_cast<const T&>(*value_);
+  }
   T value() && {
     check();
     if constexpr (!std::is_void_v<T>) return std::move(*value_);
   }
-  held& operator*() & noexcept { return *value_; }
-  held* operator->() noexcept { return &*value_; }
+
+  /// The value, which must be there.
+  element& operator*() noexcept {
+    PULSAR_ASSERT(has_value(), "this result is a failure: ask has_value() first");
+    return *value_;
+  }
+  const element& operator*() const noexcept {
+    PULSAR_ASSERT(has_value(), "this result is a failure: ask has_value() first");
+    return *value_;
+  }
+  element* operator->() noexcept { return std::addressof(**this); }
+  const element* operator->() const noexcept { return std::addressof(**this); }
 
   /// The failure, or null.
   std::exception_ptr exception() const noexcept { return failure_; }

@@ -191,7 +191,14 @@ inline bool event_loop::cancel_all() noexcept {
     // The others are cancelled with the frame that waits for them.
     if (s->awaiter == nullptr || s->awaiter->waiter == nullptr) detail::cancel_chain(s);
   }
-  return frames_.first() != nullptr;
+  return has_running_frames();
+}
+
+inline bool event_loop::has_running_frames() const noexcept {
+  for (const detail::state* s = frames_.first(); s != nullptr; s = s->next) {
+    if (!s->done()) return true;
+  }
+  return false;
 }
 
 inline void event_loop::drop_ready() noexcept {
@@ -203,7 +210,7 @@ inline void event_loop::run_to_close(duration limit) noexcept {
   const auto give_up = later(clock::now(), limit);
   context_.restart();
   post_ready();
-  for (bool stopped = false; frames_.first() != nullptr && clock::now() < give_up;) {
+  for (bool stopped = false; has_running_frames() && clock::now() < give_up;) {
     try {
       if (context_.run_one_until(give_up) > 0) {
         stopped = false;
@@ -239,10 +246,15 @@ inline void event_loop::free_frames() noexcept {
 // What futures and promises outside still refer to must not lead back here.
 inline void event_loop::let_go_of_states() noexcept {
   for (detail::state_list* list : {&frames_, &states_}) {
-    while (detail::state* s = list->first()) {
-      list->remove(*s);
+    while (detail::state* s = list->pop()) {
       s->loop = nullptr;
-      if (s->what != detail::cancellable::kind::frame) s->awaiter = nullptr;
+      const auto* awaiter = s->awaiter;
+      if (s->what != detail::cancellable::kind::frame) {
+        s->awaiter = nullptr;
+      } else if (!s->done() && (awaiter == nullptr || awaiter->slot != &awaiter->owned)) {
+        // On the user's context there is none.
+        detail::left_frames::keep(*static_cast<detail::frame*>(s), own_);
+      }
       if (s->callbacks != nullptr) detail::free_callbacks(*s);  // may free the state
     }
   }
@@ -254,7 +266,7 @@ inline void event_loop::close(duration limit) noexcept {
   auto* const outer = std::exchange(detail::this_thread_loops.running, nullptr);
   if (cancel_all()) {
     run_to_close(limit);
-    if (own_ == nullptr && frames_.first() != nullptr) {
+    if (own_ == nullptr && has_running_frames()) {
       log::critical(
           "coroutines are left on the user's io_context although they were cancelled when their "
           "event loop closed: let them end before close()");

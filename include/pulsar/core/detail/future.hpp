@@ -58,17 +58,22 @@ union value_room {
 };
 template <>
 union value_room<void> {};
+template <class T>
+union value_room<T&> {};
 
 template <class T, class... Args>
 void put_value(state& s, value_room<T>& room, Args&&... args) {
-  if constexpr (!std::is_void_v<T>) {
+  if constexpr (std::is_reference_v<T>) {
+    T refers_to(args...);
+    s.value = const_cast<void*>(static_cast<const volatile void*>(std::addressof(refers_to)));
+  } else if constexpr (!std::is_void_v<T>) {
     s.value = std::construct_at(&room.value, std::forward<Args>(args)...);
   }
   s.progress = status::value;
 }
 template <class T>
 void destroy_value(state& s) noexcept {
-  if constexpr (!std::is_void_v<T>) {
+  if constexpr (!std::is_void_v<T> && !std::is_reference_v<T>) {
     if (s.value != nullptr) std::destroy_at(static_cast<T*>(s.value));
   }
 }
@@ -90,7 +95,11 @@ template <class T>
 T take(state& s) {
   if (s.progress != status::value) [[unlikely]] throw_no_value(s);
   s.progress = status::taken;
-  if constexpr (!std::is_void_v<T>) return std::move(*static_cast<T*>(s.value));
+  if constexpr (std::is_reference_v<T>) {
+    return *static_cast<std::remove_reference_t<T>*>(s.value);
+  } else if constexpr (!std::is_void_v<T>) {
+    return std::move(*static_cast<T*>(s.value));
+  }
 }
 
 /// Runs `node` from the loop when the state is done, which may be now.
@@ -127,7 +136,7 @@ struct shared_state : state, recycled {
     loop_access::states(l).insert(*this);
   }
   virtual ~shared_state() {
-    if (loop != nullptr) loop_access::states(*loop).remove(*this);
+    state_list::remove(*this);
     destroy_value<T>(*this);
     if (callbacks != nullptr) free_callbacks(*this);
   }
@@ -304,7 +313,10 @@ struct future_access {
 };
 
 [[gnu::noinline]] inline void let_go_of_pending(frame* f, release_as how) noexcept {
-  if (f->loop == nullptr || loop_access::closing(*f->loop)) {
+  if (f->loop == nullptr) {
+    const auto context = left_frames::take(*f);  // goes behind the frame
+    destroy_suspended(f);
+  } else if (loop_access::closing(*f->loop)) {
     destroy_suspended(f);
   } else {
     f->abandoned = true;
@@ -340,7 +352,6 @@ consteval bool may_own_frames() {
 /// What a coroutine does last: gives who to resume next.
 inline std::coroutine_handle<> finish(frame& f) noexcept {
   event_loop& loop = *f.loop;
-  loop_access::frames(loop).remove(f);
   if (f.callbacks != nullptr) [[unlikely]] schedule_callbacks(f);
   if (f.abandoned) [[unlikely]] {
     end_abandoned(f);
@@ -380,8 +391,9 @@ class coroutine final : public frame, public coroutine_result<T> {
     loop_access::frames(*loop).insert(*this);
   }
   ~coroutine() {
+    state_list::remove(*this);
     if (!done()) [[unlikely]] {
-      if (loop != nullptr) loop_access::frames(*loop).remove(*this);
+      if (loop == nullptr) left_frames::take(*this);
       if (callbacks != nullptr) free_callbacks(*this);
     }
     destroy_value<T>(*this);

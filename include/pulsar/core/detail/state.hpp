@@ -14,7 +14,9 @@
 #include <coroutine>
 #include <cstdint>
 #include <exception>
+#include <memory>
 #include <source_location>
+#include <unordered_map>
 #include <utility>
 
 namespace pulsar {
@@ -149,13 +151,48 @@ class state_list {
     first_ = &s;
   }
 
-  void remove(state& s) noexcept {
+  static void remove(state& s) noexcept {
     *s.link = s.next;
     if (s.next != nullptr) s.next->link = s.link;
   }
 
+  /// Takes the first out; it may be removed once more.
+  state* pop() noexcept {
+    state* s = first_;
+    if (s != nullptr) {
+      remove(*s);
+      s->next = nullptr;
+      s->link = &s->next;
+    }
+    return s;
+  }
+
  private:
   state* first_ = nullptr;
+};
+
+/// Frames that a future still owns when their loop is gone, and the context of that loop: the I/O
+/// objects in a frame must go before it.
+class left_frames {
+ public:
+  static void keep(const frame& f, std::shared_ptr<void> context) {
+    if (all_ == nullptr) all_ = new map;
+    all_->emplace(&f, std::move(context));
+  }
+
+  [[gnu::noinline]] static std::shared_ptr<void> take(const frame& f) noexcept {
+    if (all_ == nullptr) return nullptr;
+    const auto found = all_->find(&f);
+    if (found == all_->end()) return nullptr;
+    auto context = std::move(found->second);
+    all_->erase(found);
+    if (all_->empty()) delete std::exchange(all_, nullptr);
+    return context;
+  }
+
+ private:
+  using map = std::unordered_map<const frame*, std::shared_ptr<void>>;
+  static constinit thread_local inline map* all_ = nullptr;
 };
 
 /// Frees the frame of a coroutine that has ended. The parameters in it may own the frames of
@@ -167,7 +204,7 @@ class state_list {
   };
   static constinit thread_local todo pending{0, nullptr};
   if (pending.depth >= 64) {
-    f->next = pending.aside;
+    f->waiting_on = pending.aside;  // it waits for nothing any more
     pending.aside = f;
     return;
   }
@@ -175,7 +212,7 @@ class state_list {
   f->handle.destroy();
   if (--pending.depth > 0) return;
   while (frame* next = pending.aside) {
-    pending.aside = static_cast<frame*>(next->next);
+    pending.aside = static_cast<frame*>(next->waiting_on);
     ++pending.depth;
     next->handle.destroy();
     --pending.depth;
