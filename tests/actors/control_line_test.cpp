@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include <pulsar/actors/detail/control_line.hpp>
-
 #include <pulsar/core/timeout.hpp>
 
+#include <actors/process_support.hpp>
 #include <doctest/doctest.h>
-
 #include <sys/stat.h>
 
+#include <memory>
+#include <string>
+#include <vector>
+
+using process_test::until;
 using pulsar::event_loop;
 using pulsar::future;
 using pulsar::unique_fd;
@@ -20,18 +24,6 @@ using pulsar::detail::transfer;
 using namespace std::chrono_literals;
 
 namespace {
-
-template <class Condition>
-future<> until(event_loop& loop, Condition condition) {
-  const auto limit = loop.time() + 20s;
-  while (!condition()) {
-    if (loop.time() > limit) {
-      FAIL_CHECK("what was waited for did not come");
-      co_return;
-    }
-    co_await pulsar::sleep(1ms, loop);
-  }
-}
 
 template <class F>
 void in_loop(F body) {

@@ -1,14 +1,20 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include <pulsar/actors/detail/peers.hpp>
-
 #include <pulsar/actors/concurrency.hpp>
+#include <pulsar/actors/detail/peers.hpp>
 #include <pulsar/actors/send.hpp>
 #include <pulsar/core/result.hpp>
 
+#include <actors/process_support.hpp>
 #include <doctest/doctest.h>
 
-#include <fcntl.h>
+#include <array>
+#include <cstring>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
 
+using process_test::until;
 using pulsar::buffer;
 using pulsar::errc;
 using pulsar::event_loop;
@@ -46,18 +52,6 @@ buffer one_number(int n) {
   return out;
 }
 
-template <class Condition>
-future<> until(event_loop& loop, Condition condition) {
-  const auto limit = loop.time() + 20s;
-  while (!condition()) {
-    if (loop.time() > limit) {
-      FAIL_CHECK("what was waited for did not come");
-      co_return;
-    }
-    co_await pulsar::sleep(1ms, loop);
-  }
-}
-
 template <class F>
 void in_loop(F body) {
   event_loop loop;
@@ -77,8 +71,8 @@ struct far_end {
       command_head head;
       std::memcpy(&head, m->payload.data(), sizeof(head));
       std::tuple<int> arguments;
-      const auto bad = pulsar::try_decode(m->payload.subspan(sizeof(head) + head.name_size),
-                                          arguments);
+      const auto bad =
+          pulsar::try_decode(m->payload.subspan(sizeof(head) + head.name_size), arguments);
       CHECK_FALSE(bad);
       seen.push_back(std::get<0>(arguments));
     }

@@ -16,7 +16,6 @@
 #include <pulsar/core/timeout.hpp>
 
 #include <doctest/doctest.h>
-
 #include <poll.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -37,6 +36,31 @@
 #include <vector>
 
 namespace process_test {
+
+// Of the compiler's sanitizers, which make memory and starting a program slow.
+#if defined(__SANITIZE_THREAD__)
+inline constexpr bool thread_sanitizer = true;
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+inline constexpr bool thread_sanitizer = true;
+#else
+inline constexpr bool thread_sanitizer = false;
+#endif
+#else
+inline constexpr bool thread_sanitizer = false;
+#endif
+#if defined(__SANITIZE_ADDRESS__)
+inline constexpr bool address_sanitizer = true;
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+inline constexpr bool address_sanitizer = true;
+#else
+inline constexpr bool address_sanitizer = false;
+#endif
+#else
+inline constexpr bool address_sanitizer = false;
+#endif
+inline constexpr bool sanitized = thread_sanitizer || address_sanitizer;
 
 /// Far beyond what anything here takes, even under sanitizers on a machine that is busy.
 inline constexpr auto patience = std::chrono::seconds(30);
@@ -93,7 +117,8 @@ class end_watch {
 /// A program with its output and its end. Killed, should a test give up before it has ended.
 class program {
  public:
-  explicit program(const std::string& path, std::vector<std::string> arguments,
+  explicit program(const std::string& path,
+                   std::vector<std::string> arguments,
                    const std::vector<pulsar::environment_change>& environment = {}) {
     auto [mine, theirs] = pulsar::socket_pair(SOCK_STREAM);
     output_ = std::move(mine);

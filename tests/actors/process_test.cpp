@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include <pulsar/actors/process.hpp>
-
 #include <pulsar/actors/run.hpp>
 #include <pulsar/core/when_all.hpp>
 
-#include <doctest/doctest.h>
-
 #include <actors/process_support.hpp>
+#include <doctest/doctest.h>
 
 #include <array>
 #include <cstring>
@@ -59,6 +57,7 @@ std::uint64_t checksum_of(const pulsar::bytes& data) {
 class clerk : public pulsar::actor<clerk> {
  public:
   int add(int a, int b) { return a + b; }
+  std::string echo(std::string text) { return "clerk: " + text; }
   void note(int n) { notes_.push_back(n); }
   std::vector<int> notes() { return notes_; }
   entry change(entry e) {
@@ -123,12 +122,26 @@ class clerk : public pulsar::actor<clerk> {
     return "nothing";
   }
 
-  using commands =
-      pulsar::commands<&clerk::add, &clerk::note, &clerk::notes, &clerk::change, &clerk::later,
-                       &clerk::checksum, &clerk::make, &clerk::raise, &clerk::pid, &clerk::die,
-                       &clerk::leave, &clerk::descriptors, &clerk::babble, &clerk::pay,
-                       &clerk::wait_for, &clerk::hire, &clerk::pid_of, &clerk::give_back,
-                       &clerk::run_inside>;
+  using commands = pulsar::commands<&clerk::add,
+                                    &clerk::echo,
+                                    &clerk::note,
+                                    &clerk::notes,
+                                    &clerk::change,
+                                    &clerk::later,
+                                    &clerk::checksum,
+                                    &clerk::make,
+                                    &clerk::raise,
+                                    &clerk::pid,
+                                    &clerk::die,
+                                    &clerk::leave,
+                                    &clerk::descriptors,
+                                    &clerk::babble,
+                                    &clerk::pay,
+                                    &clerk::wait_for,
+                                    &clerk::hire,
+                                    &clerk::pid_of,
+                                    &clerk::give_back,
+                                    &clerk::run_inside>;
 
  private:
   std::vector<int> notes_;
@@ -195,7 +208,7 @@ future<> guarded(future<> (*app)()) {
   try {
     co_await app();
   } catch (const std::exception& e) {
-    FAIL_CHECK("the program failed: " << e.what());
+    FAIL_CHECK("the program failed: " << std::string(e.what()));
   } catch (...) {
     // A failed assertion, which doctest knows of.
   }
@@ -208,9 +221,12 @@ void run_program(future<> (*app)()) {
   CHECK_FALSE(process_test::has_children());
 }
 
-#define PROGRAM_TEST_CASE_NAMED(body, sentence)          \
-  static pulsar::future<> body();                        \
-  DOCTEST_TEST_CASE(sentence) { run_program(&body); }    \
+// A hundred megabytes and more, which prove nothing about threads.
+doctest::skip heavy() { return doctest::skip(process_test::thread_sanitizer); }
+
+#define PROGRAM_TEST_CASE_NAMED(body, sentence)       \
+  static pulsar::future<> body();                     \
+  DOCTEST_TEST_CASE(sentence) { run_program(&body); } \
   static pulsar::future<> body()
 #define PROGRAM_TEST_CASE(sentence) \
   PROGRAM_TEST_CASE_NAMED(DOCTEST_ANONYMOUS(program_body_), sentence)
@@ -221,7 +237,8 @@ class log_capture {
  public:
   log_capture() {
     logged.clear();
-    before_ = pulsar::log::set_sink([](pulsar::log_level, std::string_view line) { logged += line; });
+    before_ =
+        pulsar::log::set_sink([](pulsar::log_level, std::string_view line) { logged += line; });
   }
   log_capture(const log_capture&) = delete;
   log_capture& operator=(const log_capture&) = delete;
@@ -286,6 +303,15 @@ TEST_SUITE("process") {
     CHECK(info.id == a.id());
     CHECK(info.process_id == pid);
     CHECK(info.state == "running");
+    // An actor may have one of the same name; each caller gets what it asks for.
+    const auto own = co_await send(a, "echo"_cmd, "hello");
+    CHECK(own == "clerk: hello");
+    const auto by_name = co_await pulsar::send<std::string>(named_actor("ann"), "echo", "hello");
+    CHECK(by_name == "clerk: hello");
+    const auto built_in = co_await send(a, pulsar::cmd::echo, "hello");
+    CHECK(built_in == "hello");
+    const auto pong_by_name = co_await pulsar::send<std::string>(named_actor("ann"), "ping");
+    CHECK(pong_by_name == "pong");
   }
 
   PROGRAM_TEST_CASE("large arguments and results arrive whole, and small messages overtake them") {
@@ -306,7 +332,7 @@ TEST_SUITE("process") {
     CHECK(checksum_of(made) == checksum_of(pattern(10'000'001, 1)));
   }
 
-  PROGRAM_TEST_CASE("large messages at the same time do not get into each other's way") {
+  PROGRAM_TEST_CASE("large messages at the same time do not get into each other's way" * heavy()) {
     auto a = co_await spawn<clerk, process>();
     // Together they are more than a reader puts together at a time.
     constexpr std::size_t size = 24'000'000;
@@ -328,7 +354,7 @@ TEST_SUITE("process") {
     }
   }
 
-  PROGRAM_TEST_CASE("a message is at most 64 MiB, and a larger one harms nobody else") {
+  PROGRAM_TEST_CASE("a message is at most 64 MiB, and a larger one harms nobody else" * heavy()) {
     auto a = co_await spawn<clerk, process>();
     const pulsar::bytes data(std::size_t{64} << 20);
     auto refused = co_await as_result(send(a, "checksum"_cmd, data));
@@ -375,7 +401,7 @@ TEST_SUITE("process") {
     const actor_ref<> a = co_await spawn<clerk, process>();
     auto r = co_await as_result(pulsar::send<int>(a, "subtract", 3, 1));
     CHECK(r.code() == errc::unknown_command);
-    CHECK(contains(r.message(), "has no command 'subtract'; it has: add note notes"));
+    CHECK(contains(r.message(), "has no command 'subtract'; it has: add echo note notes"));
     r = co_await as_result(pulsar::send<int>(a, "add", 3));
     CHECK(r.code() == errc::malformed);
     CHECK(contains(r.message(), "the arguments of 'add'"));
@@ -407,8 +433,8 @@ TEST_SUITE("process") {
     for (auto& f : pending) {
       auto r = co_await as_result(std::move(f));
       CHECK(r.code() == errc::actor_gone);
-      CHECK(contains(r.message(), "process " + std::to_string(number_of(a)) +
-                                      " is gone: signal 9 (Killed)"));
+      CHECK(contains(r.message(),
+                     "process " + std::to_string(number_of(a)) + " is gone: signal 9 (Killed)"));
     }
     // A quarter of a second is what it waits for the reason, which is there much sooner.
     CHECK(loop.time() - start < 250ms);
@@ -428,9 +454,8 @@ TEST_SUITE("process") {
       auto small = send(b, "add"_cmd, 1, 2);
       const int pid = co_await send(b, "pid"_cmd);
       auto dying = send(b, "die"_cmd, SIGKILL);
-      co_await until(event_loop::current(), [&] {
-        return state_of(pid) == '\0' || state_of(pid) == 'Z';
-      });
+      co_await until(event_loop::current(),
+                     [&] { return state_of(pid) == '\0' || state_of(pid) == 'Z'; });
       const auto made = co_await std::move(large);
       CHECK(made.size() == 100'000);
       const int three = co_await std::move(small);
@@ -458,7 +483,7 @@ TEST_SUITE("process") {
     CHECK(contains(logged, "exit code 5"));
   }
 
-  PROGRAM_TEST_CASE("a stopped process costs a bounded amount of memory, and goes on") {
+  PROGRAM_TEST_CASE("a stopped process costs a bounded amount of memory, and goes on" * heavy()) {
     auto a = co_await spawn<clerk, process>();
     const int pid = co_await send(a, "pid"_cmd);
     ::kill(pid, SIGSTOP);
@@ -668,7 +693,8 @@ TEST_SUITE("process") {
 
   PROGRAM_TEST_CASE("references travel, and mean the same actor everywhere") {
     auto a = co_await spawn<clerk, process>(spawn_options{.name = "ann"});
-    auto local = co_await spawn<clerk, pulsar::concurrency::coroutine>(spawn_options{.name = "bob"});
+    auto local =
+        co_await spawn<clerk, pulsar::concurrency::coroutine>(spawn_options{.name = "bob"});
     auto threaded = co_await spawn<clerk, pulsar::concurrency::thread>();
     for (const actor_ref<>& one : std::array<actor_ref<>, 4>{a, local, threaded, {}}) {
       const auto back = co_await send(a, "give_back"_cmd, one);
@@ -724,13 +750,14 @@ TEST_SUITE("process") {
     CHECK(taken.code() == errc::name_taken);
     CHECK(contains(taken.message(), "an actor named 'ann' is alive already"));
     CHECK(worker_count() == 1);
-    taken = co_await as_result(spawn<clerk, pulsar::concurrency::coroutine>(
-        spawn_options{.name = "ann"}));
+    taken = co_await as_result(
+        spawn<clerk, pulsar::concurrency::coroutine>(spawn_options{.name = "ann"}));
     CHECK(taken.code() == errc::name_taken);
-    taken = co_await as_result(spawn<clerk, pulsar::concurrency::thread>(
-        spawn_options{.name = "ann"}));
+    taken =
+        co_await as_result(spawn<clerk, pulsar::concurrency::thread>(spawn_options{.name = "ann"}));
     CHECK(taken.code() == errc::name_taken);
-    auto local = co_await spawn<clerk, pulsar::concurrency::coroutine>(spawn_options{.name = "bob"});
+    auto local =
+        co_await spawn<clerk, pulsar::concurrency::coroutine>(spawn_options{.name = "bob"});
     taken = co_await as_result(spawn<clerk, process>(spawn_options{.name = "bob"}));
     CHECK(taken.code() == errc::name_taken);
     taken = co_await as_result(spawn<clerk, process>(spawn_options{.name = "arbiter"}));
@@ -746,9 +773,11 @@ TEST_SUITE("process") {
       auto died = co_await as_result(send(b, "die"_cmd, SIGKILL));
       CHECK(died.code() == errc::actor_gone);
     }
-    auto failed = co_await as_result(spawn<frail, process>(spawn_options{.name = "ann"}, "on_start"));
+    auto failed =
+        co_await as_result(spawn<frail, process>(spawn_options{.name = "ann"}, "on_start"));
     CHECK(failed.code() == errc::would_deadlock);
-    auto local = co_await spawn<clerk, pulsar::concurrency::coroutine>(spawn_options{.name = "ann"});
+    auto local =
+        co_await spawn<clerk, pulsar::concurrency::coroutine>(spawn_options{.name = "ann"});
     const auto here = co_await pulsar::send<int>(named_actor("ann"), "pid");
     CHECK(here == ::getpid());
   }
@@ -809,8 +838,9 @@ TEST_SUITE("process") {
       FAIL("a process was started");
     } catch (const pulsar::error& e) {
       CHECK(e.code() == errc::no_arbiter);
-      CHECK(contains(e.what(), "spawning a process needs pulsar::run: call it in main, or spawn "
-                               "with concurrency::thread"));
+      CHECK(contains(e.what(),
+                     "spawning a process needs pulsar::run: call it in main, or spawn "
+                     "with concurrency::thread"));
     }
     CHECK_FALSE(process_test::has_children());
   }

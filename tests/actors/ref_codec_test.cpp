@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include <pulsar/actors/ref_codec.hpp>
-
 #include <pulsar/actors/concurrency.hpp>
+#include <pulsar/actors/ref_codec.hpp>
 #include <pulsar/actors/send.hpp>
 #include <pulsar/core/result.hpp>
 
@@ -106,7 +105,8 @@ TEST_SUITE("ref_codec") {
     actor_ref<> ref;
     CHECK(pulsar::try_decode(pulsar::encode(5).readable(), ref));
     CHECK(pulsar::try_decode(pulsar::encode(std::tuple(1)).readable(), ref));
-    CHECK(pulsar::try_decode(pulsar::encode(std::tuple(std::string("one"), std::string("two"))).readable(), ref));
+    CHECK(pulsar::try_decode(
+        pulsar::encode(std::tuple(std::string("one"), std::string("two"))).readable(), ref));
     CHECK(pulsar::try_decode(pulsar::encode(std::tuple(-1, std::string("x"))).readable(), ref));
     CHECK_FALSE(ref);
   }

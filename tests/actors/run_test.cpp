@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include <pulsar/actors/run.hpp>
 
-#include <doctest/doctest.h>
-
 #include <actors/process_support.hpp>
+#include <doctest/doctest.h>
 
 #include <algorithm>
 #include <string>
@@ -86,8 +85,8 @@ TEST_SUITE("run") {
       s.running.signal(signal);
       CHECK(to_string(s.running.wait()) == "exit code 0");
       s.check_nothing_left();
-      CHECK(contains(s.running.errors(), signal == SIGTERM ? "TERM received: stopping"
-                                                           : "INT received: stopping"));
+      CHECK(contains(s.running.errors(),
+                     signal == SIGTERM ? "TERM received: stopping" : "INT received: stopping"));
     }
   }
 
@@ -141,7 +140,8 @@ TEST_SUITE("run") {
   TEST_CASE("a run inside a run is an error, and the outer one goes on") {
     const auto a = run_probe({"nested"});
     CHECK(a.status.success());
-    CHECK(a.output.starts_with("pulsar::run was called inside pulsar::run: spawn an actor instead"));
+    CHECK(
+        a.output.starts_with("pulsar::run was called inside pulsar::run: spawn an actor instead"));
     CHECK(a.output.ends_with("\n42\n"));
   }
 
@@ -168,9 +168,8 @@ TEST_SUITE("run") {
 
   TEST_CASE("a bad policy ends the program with exit code 2 and one sentence") {
     const std::string rest = ", but must be process, thread or coroutine\n";
-    for (const std::vector<std::string>& bad :
-         std::vector<std::vector<std::string>>{{"where", "--concurrency", "fork"},
-                                               {"where", "--concurrency=fork"}}) {
+    for (const std::vector<std::string>& bad : std::vector<std::vector<std::string>>{
+             {"where", "--concurrency", "fork"}, {"where", "--concurrency=fork"}}) {
       const auto a = run_probe(bad);
       CHECK(to_string(a.status) == "exit code 2");
       CHECK(a.output == "");
@@ -194,16 +193,17 @@ TEST_SUITE("run") {
   TEST_CASE("a spawn or a loop before run ends a worker with one sentence, and starts no others") {
     const auto spawned = run_probe({"spawn-early"});
     CHECK(spawned.status.success());
-    CHECK(contains(spawned.output,
-                   "a worker process ended before it was ready: exit code 70"));
+    CHECK(contains(spawned.output, "a worker process ended before it was ready: exit code 70"));
     CHECK(spawned.output.ends_with("\n0 left\n"));
     CHECK(lines_in(spawned.errors) == 1);
-    CHECK(contains(spawned.errors, "cannot spawn an actor before it serves: call pulsar::run "
-                                   "first in main"));
+    CHECK(contains(spawned.errors,
+                   "cannot spawn an actor before it serves: call pulsar::run "
+                   "first in main"));
     const auto looped = run_probe({"loop-early"});
     CHECK(looped.status.success());
-    CHECK(looped.output.starts_with("the loop ran\na worker process ended before it was ready: "
-                                    "exit code 70"));
+    CHECK(
+        looped.output.starts_with("the loop ran\na worker process ended before it was ready: "
+                                  "exit code 70"));
     CHECK(lines_in(looped.output) == 3);
     CHECK(lines_in(looped.errors) == 1);
     CHECK(contains(looped.errors, "cannot run an event loop before it serves"));
@@ -219,8 +219,9 @@ TEST_SUITE("run") {
   TEST_CASE("a worker that never comes to serve is killed when its time is up") {
     const auto a = run_probe({"never"});
     CHECK(a.status.success());
-    CHECK(a.output.starts_with("a worker process did not answer: does main reach pulsar::run, or "
-                               "pulsar::serve_if_worker, without waiting?"));
+    CHECK(
+        a.output.starts_with("a worker process did not answer: does main reach pulsar::run, or "
+                             "pulsar::serve_if_worker, without waiting?"));
     CHECK(a.output.ends_with("\n0 left\n"));
   }
 }

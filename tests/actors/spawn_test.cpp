@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include <pulsar/actors/spawn.hpp>
-
 #include <pulsar/core/result.hpp>
 
 #include <doctest/doctest.h>

@@ -60,6 +60,23 @@ struct thread {
   }
 
  private:
+  // An actor that has started; it is stopped again unless whoever spawned it still waits.
+  class unclaimed {
+   public:
+    explicit unclaimed(detail::cell_pointer cell) noexcept : cell_(std::move(cell)) {}
+    unclaimed(unclaimed&&) noexcept = default;
+    ~unclaimed() {
+      if (!cell_) return;
+      detail::post_to(*cell_->inbox, [c = cell_] {
+        if (c->actor != nullptr) c->actor->stop().detach();
+      });
+    }
+    detail::cell_pointer claim() noexcept { return std::exchange(cell_, {}); }
+
+   private:
+    detail::cell_pointer cell_;
+  };
+
   template <class A, class... Args>
   static future<actor_ref<A>> start(event_loop& loop, detail::birth how,
                                     std::tuple<Args...> args) {
@@ -77,10 +94,11 @@ struct thread {
                                                             std::exception_ptr why) {
           detail::remote_failure failure;
           if (why != nullptr) failure = detail::take_apart(why);
-          detail::post_to(*inbox, [waiting, c = std::move(cell), f = std::move(failure)]() mutable {
+          detail::post_to(*inbox, [waiting, c = unclaimed(std::move(cell)),
+                                   f = std::move(failure)]() mutable {
             if (*waiting == nullptr) return;
-            if (c) {
-              (*waiting)->set_value(std::move(c));
+            if (detail::cell_pointer claimed = c.claim()) {
+              (*waiting)->set_value(std::move(claimed));
             } else {
               (*waiting)->set_exception(detail::put_together(f));
             }

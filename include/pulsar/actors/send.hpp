@@ -182,6 +182,7 @@ template <class R>
 future<R> ask_elsewhere(event_loop& loop, std::string name, std::string command,
                         buffer arguments) {
   const auto until = loop.time() + default_timeout;
+  if (find_elsewhere == nullptr) throw_unknown_actor(name);
   const actor_ref<> found = co_await find_elsewhere(loop, name);
   if (!found) throw_unknown_actor(name);
   auto answer = ask_encoded<R>(*ref_access::cell(found), command, std::move(arguments),
@@ -259,7 +260,8 @@ auto send(const actor_ref<A>& ref, cmd::run_command, function<Function>, Args&&.
 }
 
 /// Runs a command by its name on an actor whose type is not known here; the arguments are checked
-/// on arrival. Throws `errc::unknown_actor`; fails with `errc::unknown_command`, `errc::malformed`.
+/// on arrival: fails with `errc::unknown_command`, `errc::malformed`, and `errc::unknown_actor` where
+/// nobody has the name. An empty reference throws that.
 template <class R = void, class... Args>
 future<R> send(const actor_ref<>& ref, std::string_view command, Args&&... args) {
   static_assert(detail::check_temporaries<Args...>());
@@ -274,7 +276,6 @@ future<R> send(const named_actor& who, std::string_view command, Args&&... args)
   if (const auto here = registry::instance().find(who.name())) {
     return send<R>(here, command, std::forward<Args>(args)...);
   }
-  if (detail::find_elsewhere == nullptr) detail::throw_unknown_actor(who.name());
   buffer arguments;
   encode(arguments, std::tuple<detail::travelling<Args>...>(std::forward<Args>(args)...));
   return detail::ask_elsewhere<R>(event_loop::current(), who.name(), std::string(command),

@@ -133,14 +133,20 @@ class event_loop {
 
   /// The loop that is running in this thread, else the only one alive in it. Throws `errc::no_loop`.
   static event_loop& current() {
+    if (auto* loop = find_current()) return *loop;
     const auto& loops = detail::this_thread_loops;
-    if (loops.running != nullptr) return *loops.running;
-    if (loops.count == 1 && loops.alive != nullptr) return *loops.alive;
     throw error(errc::no_loop, loops.count == 0
                                    ? "this thread has no event loop: make one, or give the "
                                      "coroutine an event_loop& parameter"
                                    : "this thread has several event loops and none of them is "
                                      "running: give the coroutine an event_loop& parameter");
+  }
+
+  /// The same, or null.
+  static event_loop* find_current() noexcept {
+    const auto& loops = detail::this_thread_loops;
+    if (loops.running != nullptr) return loops.running;
+    return loops.count == 1 ? loops.alive : nullptr;
   }
 
   /// The loop that is running in this thread, or null.

@@ -60,8 +60,12 @@ class clerk : public pulsar::actor<clerk> {
   }
   future<std::string> hire_by_default();
 
-  using commands = pulsar::commands<&clerk::pid, &clerk::add, &clerk::where, &clerk::spin,
-                                    &clerk::ignore, &clerk::hire_by_default>;
+  using commands = pulsar::commands<&clerk::pid,
+                                    &clerk::add,
+                                    &clerk::where,
+                                    &clerk::spin,
+                                    &clerk::ignore,
+                                    &clerk::hire_by_default>;
 };
 
 future<std::string> clerk::hire_by_default() {

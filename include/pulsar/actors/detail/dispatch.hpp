@@ -11,6 +11,8 @@
 #include <pulsar/actors/ref.hpp>
 #include <pulsar/actors/registry.hpp>
 
+#include <algorithm>
+#include <array>
 #include <chrono>
 #include <cstring>
 #include <map>
@@ -57,6 +59,24 @@ inline global_commands::global_commands() {
   table_.emplace("stop", &decode_invocation<global_entry<"stop", &stop_of>, actor_base>);
 }
 
+/// What a command is called on the wire. Those that every actor has are marked, for an actor may
+/// list one of the same name: whoever asks for `cmd::echo` must not get that.
+template <class Entry>
+struct wire_name {
+  static constexpr std::string_view value = Entry::name;
+};
+inline constexpr std::string_view built_in_mark = "cmd::";
+template <fixed_string Name, auto Function>
+struct wire_name<global_entry<Name, Function>> {
+  static constexpr auto text = [] {
+    std::array<char, built_in_mark.size() + Name.view().size()> joined{};
+    std::copy_n(built_in_mark.begin(), built_in_mark.size(), joined.begin());
+    std::copy_n(Name.view().begin(), Name.view().size(), joined.begin() + built_in_mark.size());
+    return joined;
+  }();
+  static constexpr std::string_view value{text.data(), text.size()};
+};
+
 /// True before main in every process of a program that sends `Entry`.
 template <class Entry>
 inline const bool global_registered =
@@ -80,7 +100,9 @@ inline invocation* decode_any(actor_base& actor, std::string_view command, buffe
                               wire_sink sink) {
   actor_cell& cell = *actor_access::cell(actor);
   auto bytes = std::span<const std::byte>(arguments.readable());
-  if (const auto decode = actor_access::find_command(actor, command)) {
+  if (command.starts_with(built_in_mark)) {
+    command.remove_prefix(built_in_mark.size());
+  } else if (const auto decode = actor_access::find_command(actor, command)) {
     return decode(cell, bytes, std::move(sink));
   }
   if (command == "run") {
@@ -109,7 +131,7 @@ class local_cell final : public actor_cell {
   void post_encoded(std::string_view command, buffer arguments, event_loop::time_point deadline,
                     wire_sink sink) override {
     auto* message = new arrival(*this, command, std::move(arguments), deadline, std::move(sink));
-    if (event_loop::running() == loop) {
+    if (event_loop::find_current() == loop) {  // in order with what `ask` delivers
       arrival::run(message, false);
     } else if (!inbox->push(message)) {
       arrival::run(message, true);
@@ -140,7 +162,7 @@ class local_cell final : public actor_cell {
         if (target.actor == nullptr) {
           throw error(errc::actor_gone, "'" + target.name + "' has ended");
         }
-        if (command == "echo") {
+        if (is_echo()) {
           // Whatever the value is, its bytes are the answer: they stand behind the array's head.
           wire_outcome outcome;
           const auto bytes = arguments.readable();
@@ -157,6 +179,11 @@ class local_cell final : public actor_cell {
       } catch (...) {
         fail(std::current_exception());
       }
+    }
+
+    bool is_echo() const noexcept {
+      return command == wire_name<global_entry<"echo", &echo_of<int>>>::value ||
+             (command == "echo" && actor_access::find_command(*target.actor, command) == nullptr);
     }
 
     void fail(const std::exception_ptr& why) noexcept {
@@ -268,7 +295,7 @@ future<typename Entry::traits::result> ask(actor_cell* cell,
   if constexpr (wire_entry<Entry> && encodable<typename Entry::traits::arguments> &&
                 (std::is_void_v<result> || decodable<result>)) {
     encode(prefix, arguments);
-    return ask_encoded<result>(*cell, Entry::name, std::move(prefix), timeout);
+    return ask_encoded<result>(*cell, wire_name<Entry>::value, std::move(prefix), timeout);
   } else {
     throw error(errc::not_encodable, fmt::format("'{}' of '{}' takes or gives what cannot travel "
                                                  "to another process",
@@ -283,7 +310,7 @@ void tell(actor_cell* cell, typename Entry::traits::arguments&& arguments, buffe
   }
   if (cell->local()) {
     auto* call = new tell_call<Entry, A>(cell, std::move(arguments));
-    if (event_loop::running() == cell->loop) {
+    if (event_loop::find_current() == cell->loop) {
       if (cell->actor != nullptr) return actor_access::deliver(*cell->actor, call);
     } else if (cell->inbox->push(call)) {
       return;
@@ -293,7 +320,8 @@ void tell(actor_cell* cell, typename Entry::traits::arguments&& arguments, buffe
   }
   if constexpr (wire_entry<Entry> && encodable<typename Entry::traits::arguments>) {
     encode(prefix, arguments);
-    cell->post_encoded(Entry::name, std::move(prefix), event_loop::time_point::max(), {});
+    cell->post_encoded(wire_name<Entry>::value, std::move(prefix), event_loop::time_point::max(),
+                       {});
   } else {
     throw error(errc::not_encodable, fmt::format("'{}' of '{}' takes what cannot travel to "
                                                  "another process",
