@@ -146,6 +146,8 @@ class task_group {
     }
   }
 
+  // A template, like every coroutine of a header: g++ 12 emits the body of any other, used or not.
+  template <class = void>
   static future<> wait(event_loop& loop, std::shared_ptr<core> group) {
     if (group->joining != nullptr) throw error(errc::already_called, "join while another waits");
     bool interrupted = false;

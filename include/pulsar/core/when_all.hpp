@@ -80,7 +80,9 @@ future<std::vector<T>> when_all(std::vector<future<T>> fs) {
   for (auto& f : fs) results.push_back(f.result());
   co_return results;
 }
-inline future<> when_all(std::vector<future<>> fs) {
+template <class T>
+  requires std::is_void_v<T>
+future<> when_all(std::vector<future<T>> fs) {
   auto set = std::make_shared<detail::gathering>(&detail::has_failed);
   for (auto& f : fs) set->watch(f);
   set->settle();
