@@ -162,6 +162,7 @@ class monitor {
         if (begun.code() == errc::cancelled) std::rethrow_exception(begun.exception());
         log::error("a worker of '{}' did not start: {}", self.plan_.name, begun.message());
         if (++s.failed_starts >= most_failed_starts) {
+          self.tell_changed();  // `start` finds that this worker is given up
           throw program_exit(workers_failed_exit_code,
                              fmt::format("the workers of '{}' cannot start: {}", self.plan_.name,
                                          begun.message()));
@@ -234,7 +235,7 @@ class monitor {
 
   static future<> stop_local(event_loop&, actor_ref<detail::local_worker> who) {
     auto stopped = co_await as_result(send(who, cmd::stop));
-    if (!stopped && stopped.code() != errc::actor_gone) {
+    if (!stopped && stopped.code() != errc::actor_gone && stopped.code() != errc::cancelled) {
       log::error("a worker did not stop: {}", stopped.message());
     }
   }
