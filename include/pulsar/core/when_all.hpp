@@ -7,15 +7,15 @@
 ///     auto both = co_await when_all(load_user(id), load_posts(id));   // a tuple
 ///     auto all = co_await when_all(std::move(futures));               // a vector
 ///
-/// The first failure cancels the others; when all have ended it is rethrown. Cancelling the
-/// result cancels every one. The results keep the order of the arguments.
+/// The first failure cancels the others; when all have ended it is rethrown. Later ones go to the
+/// loop's exception handler. Cancelling the result cancels every one. The results keep the order
+/// of the arguments.
 
 #include <pulsar/core/detail/gathering.hpp>
 #include <pulsar/core/future.hpp>
 #include <pulsar/core/result.hpp>
 
 #include <cstddef>
-#include <memory>
 #include <tuple>
 #include <type_traits>
 #include <utility>
@@ -57,7 +57,7 @@ void rethrow_failure(future<T>& f) {
 /// first that failed threw.
 template <class... Ts>
 future<std::tuple<detail::stored<Ts>...>> when_all(future<Ts>... fs) {
-  auto set = std::make_shared<detail::gathering>(&detail::has_failed);
+  const detail::gatherer set(&detail::has_failed);
   (set->watch(fs), ...);
   set->settle();
   co_await *set;
@@ -70,11 +70,11 @@ future<std::tuple<detail::stored<Ts>...>> when_all(future<Ts>... fs) {
 template <class T>
   requires(!std::is_void_v<T>)
 future<std::vector<T>> when_all(std::vector<future<T>> fs) {
-  auto set = std::make_shared<detail::gathering>(&detail::has_failed);
+  const detail::gatherer set(&detail::has_failed);
   for (auto& f : fs) set->watch(f);
   set->settle();
   co_await *set;
-  if (set->decisive() != set->none) detail::rethrow_failure(fs[set->decisive()]);
+  if (set->decisive() != detail::gathering::none) detail::rethrow_failure(fs[set->decisive()]);
   std::vector<T> results;
   results.reserve(fs.size());
   for (auto& f : fs) results.push_back(f.result());
@@ -83,18 +83,18 @@ future<std::vector<T>> when_all(std::vector<future<T>> fs) {
 template <class T>
   requires std::is_void_v<T>
 future<> when_all(std::vector<future<T>> fs) {
-  auto set = std::make_shared<detail::gathering>(&detail::has_failed);
+  const detail::gatherer set(&detail::has_failed);
   for (auto& f : fs) set->watch(f);
   set->settle();
   co_await *set;
-  if (set->decisive() != set->none) detail::rethrow_failure(fs[set->decisive()]);
+  if (set->decisive() != detail::gathering::none) detail::rethrow_failure(fs[set->decisive()]);
   for (auto& f : fs) f.result();
 }
 
 /// Done when all are, whatever became of them; a tuple of `result<T>`. Throws nothing.
 template <class... Ts>
 future<std::tuple<result<Ts>...>> when_all_settled(future<Ts>... fs) {
-  auto set = std::make_shared<detail::gathering>([](const detail::state&) { return false; });
+  const detail::gatherer set([](const detail::state&) { return false; });
   (set->watch(fs), ...);
   co_await *set;
   co_return std::tuple<result<Ts>...>(detail::take_outcome(fs)...);

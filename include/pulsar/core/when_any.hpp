@@ -15,7 +15,6 @@
 #include <pulsar/core/when_all.hpp>
 
 #include <cstddef>
-#include <memory>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -68,14 +67,16 @@ class first_of_many {
 };
 
 /// Done when one is done, with a result or a failure, and the others have been cancelled and have
-/// ended. Cancelling it cancels every one.
+/// ended. Cancelling it cancels every one and waits for all; if they are all cancelled then, it
+/// throws `errc::cancelled`, else the outcomes are given.
 template <class... Ts>
   requires(sizeof...(Ts) > 0)
 future<first_of<Ts...>> when_any(future<Ts>... fs) {
-  auto set = std::make_shared<detail::gathering>(&detail::has_ended);
+  const detail::gatherer set(&detail::has_ended);
   (set->watch(fs), ...);
   set->settle();
   co_await *set;
+  if (set->interrupted() && (fs.cancelled() && ...)) throw error(errc::cancelled);
   co_return first_of<Ts...>(set->decisive(),
                             std::tuple<result<Ts>...>(detail::take_outcome(fs)...));
 }
@@ -84,10 +85,13 @@ future<first_of<Ts...>> when_any(future<Ts>... fs) {
 template <class T>
 future<first_of_many<T>> when_any(std::vector<future<T>> fs) {
   if (fs.empty()) throw error(errc::not_ready, "when_any of no futures");
-  auto set = std::make_shared<detail::gathering>(&detail::has_ended);
+  const detail::gatherer set(&detail::has_ended);
   for (auto& f : fs) set->watch(f);
   set->settle();
   co_await *set;
+  bool nothing = set->interrupted();
+  for (auto& f : fs) nothing = nothing && f.cancelled();
+  if (nothing) throw error(errc::cancelled);
   std::vector<result<T>> outcomes;
   outcomes.reserve(fs.size());
   for (auto& f : fs) outcomes.push_back(detail::take_outcome(f));
