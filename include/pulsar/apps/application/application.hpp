@@ -20,7 +20,8 @@
 #include <pulsar/actors/run.hpp>
 #include <pulsar/apps/application/settings.hpp>
 
-#include <chrono>
+#include <fmt/format.h>
+
 #include <cstdint>
 #include <exception>
 #include <memory>
@@ -66,7 +67,7 @@ class application {
   virtual std::unique_ptr<worker_body> make_worker() = 0;
 
   /// Opens, in the master, what the workers inherit; the descriptors stay the application's. Throws
-  /// with a sentence that says what is in the way.
+  /// with a sentence that says what is in the way; `close` is called then too.
   virtual std::vector<int> open() { return {}; }
 
   /// Every worker is ready. In the master.
@@ -87,23 +88,22 @@ class application {
     plan.ordinal = ordinal;
     plan.make = [this] { return make_worker(); };
     plan.grace = settings_.graceful_timeout;
-    try {
-      plan.descriptors = open();
-    } catch (const std::exception& e) {
-      log::critical("{} cannot start: {}", name_, e.what());
-      return 1;
-    }
     detail::master m;
     m.set_grace(settings_.graceful_timeout);
-    const int code = m.run([this, &m, &plan] { return supervise(m.loop(), *this, plan); });
-    close();
-    return code;
+    return m.run([this, &m, &plan] { return supervise(m.loop(), *this, std::move(plan)); });
   }
 
   static future<> supervise(event_loop& loop, application& self, worker_plan plan) {
     const auto grace = plan.grace;
-    monitor pool(std::move(plan), loop);
     std::exception_ptr why;
+    try {
+      // Not before the handlers of signals are there: a TERM would leave behind what it has opened.
+      plan.descriptors = self.open();
+    } catch (const std::exception& e) {
+      self.close();
+      throw program_exit(1, fmt::format("{} cannot start: {}", self.name_, e.what()));
+    }
+    monitor pool(std::move(plan), loop);
     try {
       co_await pool.start();
       self.when_ready();
