@@ -11,7 +11,7 @@
 
 #include <pulsar/core/detail/context.hpp>
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -19,6 +19,7 @@
 #include <cstddef>
 #include <ctime>
 #include <optional>
+#include <string>
 #include <string_view>
 #include <utility>
 
@@ -68,17 +69,17 @@ inline void log_record(log_level level, fmt::string_view format, fmt::format_arg
   ::clock_gettime(CLOCK_REALTIME, &now);
   std::tm parts{};
   ::gmtime_r(&now.tv_sec, &parts);
-  fmt::memory_buffer line;
-  const auto out = fmt::appender(line);
-  fmt::format_to(out, "{:04}-{:02}-{:02} {:02}:{:02}:{:02}.{:03} [{}] [{}] ", parts.tm_year + 1900,
-                 parts.tm_mon + 1, parts.tm_mday, parts.tm_hour, parts.tm_min, parts.tm_sec,
-                 now.tv_nsec / 1'000'000, ::getpid(), to_string(level));
+  // Only what libfmt holds compiled: `format_to` compiles all of it again in each program.
+  std::string line = fmt::format("{:04}-{:02}-{:02} {:02}:{:02}:{:02}.{:03} [{}] [{}] ",
+                                 parts.tm_year + 1900, parts.tm_mon + 1, parts.tm_mday,
+                                 parts.tm_hour, parts.tm_min, parts.tm_sec,
+                                 now.tv_nsec / 1'000'000, ::getpid(), to_string(level));
   const std::string_view speaker =
       this_context != nullptr ? std::string_view(this_context->name) : log_speaker;
-  if (!speaker.empty()) fmt::format_to(out, "[{}] ", speaker);
-  fmt::vformat_to(out, format, args);
+  if (!speaker.empty()) line.append("[").append(speaker).append("] ");
+  line += fmt::vformat(format, args);
   line.push_back('\n');
-  log_output.load(std::memory_order_acquire)(level, {line.data(), line.size()});
+  log_output.load(std::memory_order_acquire)(level, line);
 }
 
 }  // namespace detail
