@@ -47,9 +47,10 @@ class task_group {
   /// Cancels all children, also those that come later; `join` waits for them.
   void cancel() noexcept { core_->cancel(); }
 
-  /// Done when all children have ended. Throws the first failure, and `errc::already_called` while
-  /// another `join` waits. Cancelling it cancels the children and waits for them; then it throws
-  /// `errc::cancelled`.
+  /// Done when all children have ended, also those that are added while it waits. Throws the first
+  /// failure, every time; `errc::already_called` while another `join` waits; `errc::loop_closed`.
+  /// Cancelling it cancels the children and waits for them; then it throws `errc::cancelled`,
+  /// unless one has failed.
   future<> join() { return wait(loop("join"), core_); }
 
  private:
@@ -113,7 +114,8 @@ class task_group {
         report(std::move(why));
       } else {
         failure = std::move(why);
-        cancel();
+        // Once: what a cancelled child does to clean up must not be cancelled.
+        if (!cancelled) cancel();
       }
     }
 

@@ -11,10 +11,10 @@
 
 #include <pulsar/core/future.hpp>
 
+#include <asio/error.hpp>
+
 #include <chrono>
-#include <exception>
-#include <type_traits>
-#include <utility>
+#include <system_error>
 
 namespace pulsar {
 
@@ -56,7 +56,7 @@ struct deadline final : timer_node {
   explicit deadline(state* s) noexcept : timer_node(&fire), watched(s) {}
   static void fire(timer_node* n, bool drop) {
     auto* self = static_cast<deadline*>(n);
-    if (drop) return;
+    if (drop || self->watched->done()) return;
     self->expired = true;
     cancel_chain(self->watched);
   }
@@ -91,16 +91,24 @@ inline future<> sleep_until(event_loop::time_point when,
 }
 
 /// The result of `f` if it is done within `limit`; else `f` is cancelled, and once it has ended
-/// this throws `errc::timed_out`. If `f` ends with a result all the same, that is given: nothing
-/// is lost. Cancelling it cancels `f`.
+/// this throws `errc::timed_out`. If `f` ends with a result all the same, or with a failure of its
+/// own, that is given: nothing is lost. Cancelling it cancels `f`.
 template <class T>
 future<T> with_timeout(future<T> f, event_loop::duration limit) {
-  detail::deadline watch(detail::future_access::slot(f));
-  if (f.valid() && !f.done()) detail::loop_access::arm_after(f.loop(), watch, limit);
+  detail::state* const watched = detail::future_access::slot(f);
+  detail::deadline watch(watched);
+  event_loop& loop = event_loop::current();
+  // Of another loop it is refused by the await.
+  if (watched != nullptr && !watched->done() && watched->loop == &loop) {
+    detail::loop_access::arm_after(loop, watch, limit);
+  }
   try {
     co_return co_await f;
   } catch (const std::system_error& e) {
-    if (watch.expired && e.code() == errc::cancelled) throw error(errc::timed_out);
+    // A coroutine that looks at its operations with `use_result` may pass on what Asio calls it.
+    const bool cancelled =
+        e.code() == errc::cancelled || e.code() == asio::error::operation_aborted;
+    if (watch.expired && cancelled) throw error(errc::timed_out);
     throw;
   }
 }
