@@ -43,6 +43,9 @@ using held_value = typename held_as<T>::type;
 /// A value, or the exception in its place. A reference is held as `std::reference_wrapper`.
 template <class T = void>
 class [[nodiscard]] result {
+  static_assert(!std::is_same_v<std::remove_cvref_t<T>, std::exception_ptr>,
+                "a result of std::exception_ptr could not tell its value from its failure: "
+                "give the pointer a struct of its own");
   using held = detail::held_value<T>;
   using element = std::conditional_t<std::is_void_v<T>, held, std::remove_reference_t<T>>;
 
@@ -51,9 +54,13 @@ class [[nodiscard]] result {
 
   template <class U = held>
     requires(!std::is_same_v<std::remove_cvref_t<U>, result> &&
-             !std::is_same_v<std::remove_cvref_t<U>, std::exception_ptr>)
-  result(U&& value) : value_(std::forward<U>(value)) {}
-  result(std::exception_ptr failure) noexcept : failure_(std::move(failure)) {}
+             !std::is_same_v<std::remove_cvref_t<U>, std::exception_ptr> &&
+             std::is_constructible_v<held, U>)
+  result(U&& value) : value_(std::in_place, std::forward<U>(value)) {}
+  /// A failure, which must not be null.
+  result(std::exception_ptr failure) noexcept : failure_(std::move(failure)) {
+    PULSAR_ASSERT(failure_ != nullptr, "a result needs a value or a failure, not a null pointer");
+  }
 
   bool has_value() const noexcept { return value_.has_value(); }
   explicit operator bool() const noexcept { return has_value(); }
@@ -105,6 +112,7 @@ class [[nodiscard]] result {
  private:
   void check() const {
     if (failure_) std::rethrow_exception(failure_);
+    PULSAR_ASSERT(has_value(), "this result was moved from");
   }
 
   std::optional<held> value_;
