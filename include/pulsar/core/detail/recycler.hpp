@@ -31,7 +31,7 @@ class recycler {
  public:
   static constexpr std::size_t granule = 64;
   static constexpr std::size_t classes = 32;             // blocks of up to 2 KiB are kept
-  static constexpr std::uint32_t magazine = 64;          // blocks; a thread keeps up to two a class
+  static constexpr std::int32_t magazine = 64;           // blocks; a thread keeps up to two a class
   static constexpr std::size_t depot_bytes = 2U << 20U;  // at most, a class
 
   static void* allocate(std::size_t size) {
@@ -40,7 +40,7 @@ class recycler {
       shelf& s = cache_.shelves[index];
       if (block* first = s.first) [[likely]] {
         s.first = first->next;
-        --s.count;
+        ++s.room;
         return first;
       }
     }
@@ -49,7 +49,7 @@ class recycler {
 
   static void deallocate(void* memory, std::size_t size) noexcept {
     const std::size_t index = class_of(size);
-    if (recycling && index < classes && cache_.shelves[index].count < cache_.limit) [[likely]] {
+    if (recycling && index < classes && --cache_.shelves[index].room >= 0) [[likely]] {
       put(cache_.shelves[index], memory);
       return;
     }
@@ -64,13 +64,13 @@ class recycler {
   struct shelf {
     block* first;
     block* spare;  // a whole magazine or none
-    std::uint32_t count;
+    std::int32_t room;  // for so many blocks more
   };
-  // Trivial, so that access needs no guard; `limit` is zero until the thread's sweeper stands, and
-  // again once it has run.
+  // Trivial, so that access needs no guard; it has no room until the thread's sweeper stands, and
+  // again once that has run.
   struct cache {
     shelf shelves[classes];
-    std::uint32_t limit;
+    bool open;
   };
 
   // Magazines that one thread has too many of and another may want.
@@ -98,13 +98,16 @@ class recycler {
   };
 
   struct sweeper {
-    sweeper() noexcept { cache_.limit = magazine; }
+    sweeper() noexcept {
+      cache_.open = true;
+      for (shelf& s : cache_.shelves) s.room = magazine;
+    }
     sweeper(const sweeper&) = delete;
     sweeper& operator=(const sweeper&) = delete;
     ~sweeper() {
-      cache_.limit = 0;
+      cache_.open = false;
       for (shelf& s : cache_.shelves) {
-        s.count = 0;
+        s.room = 0;
         free_all(std::exchange(s.first, nullptr));
         free_all(std::exchange(s.spare, nullptr));
       }
@@ -115,14 +118,13 @@ class recycler {
     return (size + granule - 1) / granule - 1;
   }
   static constexpr std::size_t most_magazines(std::size_t index) noexcept {
-    return depot_bytes / ((index + 1) * granule * magazine);
+    return depot_bytes / ((index + 1) * granule * std::size_t{magazine});
   }
 
   static void put(shelf& s, void* memory) noexcept {
     auto* freed = static_cast<block*>(memory);
     freed->next = s.first;
     s.first = freed;
-    ++s.count;
   }
 
   static void free_all(block* first) noexcept {
@@ -141,29 +143,31 @@ class recycler {
       stand_sweeper();
       shelf& s = cache_.shelves[index];
       block* whole = std::exchange(s.spare, nullptr);
-      if (whole == nullptr && cache_.limit > 0) whole = depots_[index].take();
+      if (whole == nullptr && cache_.open) whole = depots_[index].take();
       if (whole != nullptr) {
         s.first = whole->next;
-        s.count = magazine - 1;
+        s.room = 1;
         return whole;
       }
     }
     return ::operator new((size + granule - 1) / granule * granule);
   }
 
-  // The shelf holds a whole magazine, or there is none.
+  // The shelf holds a whole magazine and has said so once too often, or there is none.
   [[gnu::noinline]] static void overflow(void* memory, std::size_t index) noexcept {
     if (recycling && index < classes) {
-      stand_sweeper();
       shelf& s = cache_.shelves[index];
-      if (cache_.limit > 0) {
-        if (s.count >= cache_.limit) {
+      s.room = 0;
+      stand_sweeper();
+      if (cache_.open) {
+        if (s.room == 0) {
           block* whole = std::exchange(s.spare, std::exchange(s.first, nullptr));
-          s.count = 0;
+          s.room = magazine;
           if (whole != nullptr && !depots_[index].give(whole, most_magazines(index))) {
             free_all(whole);
           }
         }
+        --s.room;
         return put(s, memory);
       }
     }
