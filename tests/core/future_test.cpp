@@ -1247,6 +1247,41 @@ TEST_SUITE("future") {
     CHECK(refused.result() == errc::wrong_loop);
   }
 
+  TEST_CASE("a coroutine that ended at once knows whether its loop is closed") {
+    const auto added = [](future<int>& f) -> std::error_code {
+      try {
+        f.add_done_callback([] {});
+      } catch (const pulsar::error& e) {
+        return e.code();
+      }
+      return {};
+    };
+    future<int> value;
+    {
+      event_loop loop;
+      value = immediate(loop, 3);
+      CHECK(&value.loop() == &loop);
+      CHECK(added(value) == std::error_code());
+      loop.close();
+      CHECK(added(value) == errc::loop_closed);
+    }
+    CHECK(added(value) == errc::loop_closed);
+    CHECK(value.exception() == nullptr);
+    CHECK(value.result() == 3);
+  }
+
+  CORO_TEST_CASE("what an awaited temporary owns is freed as soon as its value is there") {
+    const auto keep = [](std::shared_ptr<int> held, bool first_waits) -> future<int> {
+      if (first_waits) co_await pulsar::sleep(1ms);
+      co_return *held;
+    };
+    const auto held = std::make_shared<int>(7);
+    const long after_waiting = (co_await keep(held, true), held.use_count());
+    CHECK(after_waiting == 1);
+    const long at_once = (co_await keep(held, false), held.use_count());
+    CHECK(at_once == 1);
+  }
+
   TEST_CASE("what hangs on a future of a closed loop is refused or freed, not forgotten") {
     event_loop loop;
     promise<> p(loop);

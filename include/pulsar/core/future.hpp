@@ -100,8 +100,9 @@ future {
 
   /// The loop it belongs to, which must not be closed.
   event_loop& loop() const noexcept {
-    PULSAR_ASSERT(checked().loop != nullptr, "the loop of this future is closed");
-    return *checked().loop;
+    event_loop* const open = detail::loop_of_state(checked());
+    PULSAR_ASSERT(open != nullptr, "the loop of this future is closed");
+    return *open;
   }
 
   /// Waits; gives the result, or throws the failure. One awaiter only: the result is moved out.
@@ -120,8 +121,9 @@ future {
 
   template <class F>
   detail::callback_base* new_callback(F&& f) {
-    if (checked().loop == nullptr) throw error(errc::loop_closed, "add_done_callback");
-    return new detail::callback<std::decay_t<F>>(*checked().loop, std::forward<F>(f));
+    event_loop* const open = detail::loop_of_state(checked());
+    if (open == nullptr) throw error(errc::loop_closed, "add_done_callback");
+    return new detail::callback<std::decay_t<F>>(*open, std::forward<F>(f));
   }
 
   void take_over(future& other) noexcept {
@@ -234,11 +236,6 @@ future<T> make_exceptional_future(std::exception_ptr failure) {
 }
 
 namespace detail {
-
-template <class T>
-inline constexpr bool is_future = false;
-template <class T>
-inline constexpr bool is_future<future<T>> = true;
 
 /// What `future<R>::then` and commands make of a function's result: R of `future<R>`, else itself.
 template <class R>

@@ -35,6 +35,12 @@ class loop_access {
     }
     return nullptr;
   }
+  /// False if there is no such loop in this thread any more.
+  static bool is_open(const event_loop* loop) noexcept {
+    const event_loop* alive = this_thread_loops.alive;
+    while (alive != nullptr && alive != loop) alive = alive->previous_;
+    return alive != nullptr && !alive->closed_;
+  }
   static bool closing(const event_loop& loop) noexcept { return loop.closing_; }
 
   /// True if a coroutine that ends may resume its awaiter itself.

@@ -73,8 +73,8 @@ void put_value(state& s, value_room<T>& room, Args&&... args) {
 }
 template <class T>
 void destroy_value(state& s) noexcept {
-  if constexpr (!std::is_void_v<T> && !std::is_reference_v<T>) {
-    if (s.value != nullptr) std::destroy_at(static_cast<T*>(s.value));
+  if constexpr (!std::is_void_v<T> && !std::is_trivially_destructible_v<T>) {
+    if (s.has_value()) std::destroy_at(static_cast<T*>(s.value));
   }
 }
 
@@ -102,15 +102,22 @@ T take(state& s) {
   }
 }
 
+/// The loop of a state, null if that is closed: nobody tells a frame that is not listed.
+inline event_loop* loop_of_state(const state& s) noexcept {
+  return s.listed || loop_access::is_open(s.loop) ? s.loop : nullptr;
+}
+
 /// Runs `node` from the loop when the state is done, which may be now.
 inline void add_callback(state& s, task_node* node) noexcept {
-  if (s.loop == nullptr) {
+  event_loop* const loop = loop_of_state(s);
+  if (loop == nullptr) {
     node->call(node, true);
   } else if (s.done()) {
-    loop_access::push_ready(*s.loop, node);
+    loop_access::push_ready(*loop, node);
   } else {
     node->next = s.callbacks;
     s.callbacks = node;
+    s.watched = true;
   }
 }
 
@@ -124,7 +131,7 @@ inline void add_callback(state& s, task_node* node) noexcept {
 
 /// Wakes whoever waits for a state that is done, from the loop.
 inline void wake(state& s) noexcept {
-  if (s.awaiter != nullptr) loop_access::push_ready(*s.loop, s.awaiter);
+  if (s.awaiter != nullptr) loop_access::push_ready(*s.loop, s.awaiter->ready());
   if (s.callbacks != nullptr) schedule_callbacks(s);
 }
 
@@ -132,13 +139,14 @@ inline void wake(state& s) noexcept {
 template <class T>
 struct shared_state : state, recycled {
   explicit shared_state(event_loop& l) noexcept
-      : state(&l, &request_cancel, kind::state, &let_go) {
+      : state(&l, &request_cancel, &let_go) {
     loop_access::states(l).insert(*this);
   }
   virtual ~shared_state() {
     state_list::remove(*this);
     destroy_value<T>(*this);
     if (callbacks != nullptr) free_callbacks(*this);
+    std::destroy_at(&failure);
   }
 
   template <class... Args>
@@ -232,21 +240,39 @@ struct promise_state final : shared_state<T> {
   throw_no_value(s);
 }
 
-/// Waits for a future on behalf of a coroutine.
-template <class T>
-struct awaiter_base : future_awaiter {
-  state* target() const noexcept { return *slot; }
+/// A coroutine is about to suspend for the first time, or has failed.
+inline void enlist(frame& f) noexcept {
+  f.listed = true;
+  loop_access::frames(*f.loop).insert(f);
+  f.works_for = this_context;
+  if (f.works_for != nullptr) f.works_for->take();
+}
+[[gnu::noinline]] inline void enlist_first(frame& f) noexcept { enlist(f); }
 
-  bool await_ready() const noexcept { return target() != nullptr && target()->done(); }
+/// The value of a state that nobody refers to was moved out.
+[[gnu::noinline]] inline void let_go_of_taken(state& s) noexcept { let_go(s, release_as::dropped); }
+
+template <class T>
+class coroutine;
+
+/// Waits for a future on behalf of a coroutine.
+template <class T, class Derived>
+struct awaiter_base : future_awaiter {
+  bool await_ready() const {
+    const state* s = target();
+    if (s == nullptr) [[unlikely]] throw_not_awaitable(s);
+    return s->done();
+  }
 
   template <class P>
   void await_suspend(std::coroutine_handle<P> h) {
     state* s = target();
-    if (s == nullptr || s->awaiter != nullptr) [[unlikely]] throw_not_awaitable(s);
+    if (s->awaiter != nullptr) [[unlikely]] throw_not_awaitable(s);
     if constexpr (std::is_base_of_v<frame, P>) {
       frame& f = h.promise();
       if (f.loop != s->loop) [[unlikely]] throw_wrong_loop();
       if (f.cancel_requested) [[unlikely]] throw_cancelled(f, s);
+      if (!f.listed) enlist(f);
       waiter = &f;
       f.waiting_on = s;
     }
@@ -254,7 +280,11 @@ struct awaiter_base : future_awaiter {
     s->awaiter = this;
   }
 
-  T await_resume() {
+ protected:
+  state* target() const noexcept { return static_cast<const Derived*>(this)->target(); }
+
+  /// The state, which has a value; else throws.
+  state& ended() {
     state& s = *target();
     if (handle) {
       handle = nullptr;
@@ -262,29 +292,70 @@ struct awaiter_base : future_awaiter {
       if (waiter != nullptr) waiter->resumed();
     }
     if (s.progress != status::value) [[unlikely]] throw_from_await(waiter, s);
-    return take<T>(s);
-  }
-
-  ~awaiter_base() {
-    // Still waiting: the frame is freed without being resumed.
-    if (handle && target() != nullptr) [[unlikely]] target()->awaiter = nullptr;
-    if (owned != nullptr) let_go(*owned, release_as::dropped);
+    return s;
   }
 };
 
 template <class T>
-struct lvalue_awaiter : awaiter_base<T> {
+struct lvalue_awaiter : awaiter_base<T, lvalue_awaiter<T>> {
   explicit lvalue_awaiter(state** s) noexcept { this->slot = s; }
   lvalue_awaiter(lvalue_awaiter&&) = delete;
+  ~lvalue_awaiter() {
+    // Still waiting: the frame is freed without being resumed.
+    if (this->handle && target() != nullptr) [[unlikely]] target()->awaiter = nullptr;
+    if (this->owned != nullptr) [[unlikely]] let_go(*this->owned, release_as::dropped);
+  }
+
+  state* target() const noexcept { return *this->slot; }
+
+  T await_resume() { return take<T>(this->ended()); }
 };
 
 template <class T>
-struct rvalue_awaiter : awaiter_base<T> {
-  explicit rvalue_awaiter(state* s) noexcept {
-    this->owned = s;
-    this->slot = &this->owned;
-  }
+struct rvalue_awaiter : awaiter_base<T, rvalue_awaiter<T>> {
+  explicit rvalue_awaiter(state* s) noexcept { this->owned = s; }
   rvalue_awaiter(rvalue_awaiter&&) = delete;
+  ~rvalue_awaiter() {
+    if (this->owned != nullptr) [[unlikely]] let_go_unused();
+  }
+
+  state* target() const noexcept { return this->owned; }
+
+  template <class P>
+  void await_suspend(std::coroutine_handle<P> h) {
+    this->slot = &this->owned;
+    awaiter_base<T, rvalue_awaiter>::await_suspend(h);
+  }
+
+  // A value is moved out, and the state freed at once.
+  T await_resume() {
+    state& s = this->ended();
+    if constexpr (std::is_reference_v<T>) {  // may refer to what the coroutine owns
+      return take<T>(s);
+    } else if constexpr (std::is_void_v<T>) {
+      free_state(s);
+    } else {
+      T value(std::move(*static_cast<T*>(s.value)));
+      free_state(s);
+      return value;
+    }
+  }
+
+ private:
+  void free_state(state& s) noexcept {
+    this->owned = nullptr;
+    if (s.flat) [[likely]] {
+      std::coroutine_handle<coroutine<T>>::from_promise(static_cast<coroutine<T>&>(s)).destroy();
+    } else {
+      let_go_of_taken(s);
+    }
+  }
+
+  [[gnu::noinline]] void let_go_unused() noexcept {
+    // Still waiting: the frame is freed without being resumed.
+    if (this->handle) this->owned->awaiter = nullptr;
+    let_go(*this->owned, release_as::dropped);
+  }
 };
 
 /// The loop among the arguments of a coroutine, else the current one.
@@ -297,9 +368,6 @@ event_loop& loop_of(First& first, Rest&... rest) {
     return loop_of(rest...);
   }
 }
-
-template <class T>
-class coroutine;
 
 struct future_access {
   template <class T>
@@ -319,13 +387,12 @@ struct future_access {
   } else if (loop_access::closing(*f->loop)) {
     destroy_suspended(f);
   } else {
-    f->abandoned = true;
+    f->abandoned = f->watched = true;
     if (how == release_as::dropped) cancel_chain(f);
   }
 }
 
-inline void let_go_of_frame(state* s, release_as how) noexcept {
-  auto* f = static_cast<frame*>(s);
+inline void let_go_of_frame(frame* f, release_as how) noexcept {
   if (!f->done()) [[unlikely]] return let_go_of_pending(f, how);
   if (f->progress == status::failed && !f->observed) [[unlikely]] {
     report_unseen(f->loop, f->failure, f->where);
@@ -344,25 +411,42 @@ consteval bool may_own_frames() {
   }
 }
 
-[[gnu::noinline]] inline void end_abandoned(frame& f) noexcept {
+/// Of a coroutine that is done and watched; false if its frame is gone.
+[[gnu::noinline]] inline bool tell_watchers(frame& f) noexcept {
+  if (f.callbacks != nullptr) schedule_callbacks(f);
+  if (!f.abandoned) return true;
   if (f.progress == status::failed) report_unseen(f.loop, f.failure, f.where);
   f.handle.destroy();
+  return false;
 }
 
-/// What a coroutine does last: gives who to resume next.
-inline std::coroutine_handle<> finish(frame& f) noexcept {
-  event_loop& loop = *f.loop;
-  if (f.callbacks != nullptr) [[unlikely]] schedule_callbacks(f);
-  if (f.abandoned) [[unlikely]] {
-    end_abandoned(f);
-    return std::noop_coroutine();
-  }
+/// Of a coroutine that is done and awaited or watched: gives who to resume next.
+[[gnu::noinline]] inline std::coroutine_handle<> pass_on(frame& f) noexcept {
+  if (f.watched && !tell_watchers(f)) [[unlikely]] return std::noop_coroutine();
   future_awaiter* awaiter = f.awaiter;
   if (awaiter == nullptr) return std::noop_coroutine();
+  event_loop& loop = *f.loop;
   if (loop_access::hand_over(loop)) return awaiter->handle;
-  loop_access::push_ready(loop, awaiter);
+  loop_access::push_ready(loop, awaiter->ready());
   return std::noop_coroutine();
 }
+
+/// What a coroutine does last.
+[[gnu::always_inline]] inline std::coroutine_handle<> finish(frame& f) noexcept {
+  if (f.awaiter == nullptr && !f.watched) return std::noop_coroutine();
+  return pass_on(f);
+}
+
+[[gnu::noinline]] inline void fail_with_current(frame& f) noexcept {
+  if (!f.listed) enlist(f);
+  f.failure = std::current_exception();
+  f.progress = status::failed;
+}
+
+template <class T>
+inline constexpr bool is_future = false;
+template <class T>
+inline constexpr bool is_future<future<T>> = true;
 
 template <class T>
 struct coroutine_result {
@@ -385,19 +469,11 @@ template <class T>
 class coroutine final : public frame, public coroutine_result<T> {
  public:
   template <class... Args>
-  explicit coroutine(Args&... args) : frame(&loop_of(args...), &let_go_of_frame) {
-    flat = !(may_own_frames<Args>() || ...);
+  explicit coroutine(Args&... args)
+      : frame(&loop_of(args...), !(may_own_frames<Args>() || ...)) {
     handle = std::coroutine_handle<coroutine>::from_promise(*this);
-    loop_access::frames(*loop).insert(*this);
   }
-  ~coroutine() {
-    state_list::remove(*this);
-    if (!done()) [[unlikely]] {
-      if (loop == nullptr) left_frames::take(*this);
-      if (callbacks != nullptr) free_callbacks(*this);
-    }
-    destroy_value<T>(*this);
-  }
+  ~coroutine() { destroy_value<T>(*this); }
 
   static void* operator new(std::size_t size) { return recycler::allocate(size); }
   static void operator delete(void* memory, std::size_t size) noexcept {
@@ -406,11 +482,7 @@ class coroutine final : public frame, public coroutine_result<T> {
 
   future<T> get_return_object() noexcept { return future_access::make<T>(this); }
 
-  std::suspend_never initial_suspend(
-      std::source_location here = std::source_location::current()) noexcept {
-    where = here;
-    return {};
-  }
+  std::suspend_never initial_suspend() const noexcept { return {}; }
 
   struct last {
     bool await_ready() const noexcept { return false; }
@@ -421,15 +493,20 @@ class coroutine final : public frame, public coroutine_result<T> {
   };
   last final_suspend() const noexcept { return {}; }
 
-  void unhandled_exception() noexcept {
-    failure = std::current_exception();
-    progress = status::failed;
+  void unhandled_exception(
+      std::source_location here = std::source_location::current()) noexcept {
+    if (where.line() == 0) where = here;
+    fail_with_current(*this);
   }
 
   template <class A>
   A&& await_transform(A&& a,
                       std::source_location here = std::source_location::current()) noexcept {
     where = here;
+    // An await of a future does that itself if it suspends.
+    if constexpr (!is_future<std::remove_cvref_t<A>>) {
+      if (!listed) enlist_first(*this);
+    }
     return static_cast<A&&>(a);
   }
 };

@@ -35,14 +35,14 @@ struct cancellable {
   cancellable(const cancellable&) = delete;
   cancellable& operator=(const cancellable&) = delete;
 
-  function on_cancel;
+  function on_cancel;  // a frame has none: what it does is known
   kind what;
+
+ protected:
+  explicit cancellable(kind k) noexcept : what(k) {}
 };
 
-inline void cancel_chain(cancellable* target) noexcept {
-  while (target != nullptr) target = target->on_cancel(target);
-}
-
+struct frame;
 struct future_awaiter;
 
 enum class status : std::uint8_t { pending, value, taken, failed };  // taken: the value moved out
@@ -53,24 +53,38 @@ enum class release_as : std::uint8_t { dropped, detached };
 struct state : cancellable {
   using release_function = void (*)(state*, release_as) noexcept;
 
-  state(event_loop* l, function f, kind k, release_function r) noexcept
-      : cancellable(f, k), loop(l), release(r) {}
+  /// Made by hand.
+  state(event_loop* l, function f, release_function r) noexcept
+      : cancellable(f, kind::state), listed(true), loop(l), release(r), failure() {}
 
   bool done() const noexcept { return progress != status::pending; }
+  bool has_value() const noexcept {
+    return progress == status::value || progress == status::taken;
+  }
 
+  bool flat = false;  // a frame whose parameters own no other frame
   status progress = status::pending;
   bool observed = false;          // somebody saw the failure
-  bool cancel_requested = false;  // of a frame, as the next two; here they cost no room
+  bool watched = false;           // it has callbacks, or was abandoned
+  bool listed;                    // in a list of the loop; see frame
+  bool cancel_requested = false;  // of a frame, as the next; here they cost no room
   bool abandoned = false;         // no future is left
-  bool flat = false;              // its parameters own no other frame
-  event_loop* loop;       // null once the loop is closed
-  release_function release;
-  state* next = nullptr;  // in a list of the loop
-  state** link = nullptr;  // what points here in that list
-  void* value = nullptr;  // the value, once there is one
+  event_loop* loop;               // null once the loop is closed, if it is listed
+  release_function release;       // not of a frame
+  state* next;                    // in a list of the loop, as the next
+  state** link;                   // what points here in that list
+  void* value;                    // if it has one
   future_awaiter* awaiter = nullptr;
   task_node* callbacks = nullptr;  // the newest first
-  std::exception_ptr failure;
+  union {                          // what is not listed has no failure to free
+    std::exception_ptr failure;
+  };
+
+ protected:
+  /// Of a frame.
+  state(event_loop* l, bool f) noexcept
+      : cancellable(kind::frame), flat(f), listed(false), loop(l), failure() {}
+  ~state() {}
 };
 
 /// Takes the callbacks out of a state, the oldest first.
@@ -92,14 +106,13 @@ inline task_node* take_callbacks(state& s) noexcept {
   }
 }
 
-/// The part of a coroutine's promise that does not depend on its type.
+/// The part of a coroutine's promise that does not depend on its type. Most coroutines end before
+/// they have suspended once, and nobody but their caller knows them: they are `listed` in their
+/// loop, and keep a context, from their first suspension on, or if they fail.
 struct frame : state {
-  frame(event_loop* l, release_function r) noexcept
-      : state(l, &request_cancel, kind::frame, r), works_for(this_context) {
-    if (works_for != nullptr) works_for->take();
-  }
+  frame(event_loop* l, bool is_flat) noexcept : state(l, is_flat) {}
   ~frame() {
-    if (works_for != nullptr) works_for->drop();
+    if (listed) leave();
   }
 
   /// To be called whenever the coroutine goes on.
@@ -109,30 +122,46 @@ struct frame : state {
   }
 
   cancellable* waiting_on = nullptr;
-  context* works_for;
+  context* works_for;  // once it is listed
   std::coroutine_handle<> handle;
   std::source_location where;
 
  private:
-  static cancellable* request_cancel(cancellable* self) noexcept {
-    auto* f = static_cast<frame*>(self);
-    if (f->done()) return nullptr;
-    f->cancel_requested = true;
-    return f->waiting_on;
-  }
+  [[gnu::noinline]] inline void leave() noexcept;
 };
 
+inline cancellable* request_cancel(frame& f) noexcept {
+  if (f.done()) return nullptr;
+  f.cancel_requested = true;
+  return f.waiting_on;
+}
+
+inline void cancel_chain(cancellable* target) noexcept {
+  while (target != nullptr) {
+    target = target->what == cancellable::kind::frame ? request_cancel(static_cast<frame&>(*target))
+                                                      : target->on_cancel(target);
+  }
+}
+
 /// Waits for one state on behalf of a coroutine; `handle` is set while it does. `slot` is the
-/// pointer that owns the state: a future's, or `owned`.
+/// pointer that owns the state: a future's, or `owned`. What is needed only for waiting is set
+/// when that begins, and `call` when the ready queue gets it.
 struct future_awaiter : continuation {
-  state** slot = nullptr;
+  future_awaiter() noexcept : continuation(unset{}) {}
+
+  state** slot;  // while it waits
   state* owned = nullptr;
   frame* waiter = nullptr;
 };
 
+void let_go_of_frame(frame* f, release_as how) noexcept;
+
 /// What a future does with its state at its end.
 inline void let_go(state& s, release_as how) noexcept {
-  if (s.awaiter == nullptr) [[likely]] return s.release(&s, how);
+  if (s.awaiter == nullptr) [[likely]] {
+    if (s.what == cancellable::kind::frame) return let_go_of_frame(static_cast<frame*>(&s), how);
+    return s.release(&s, how);
+  }
   // A coroutine waits for it all the same: that one owns it from now on.
   s.awaiter->owned = &s;
   s.awaiter->slot = &s.awaiter->owned;
@@ -194,6 +223,16 @@ class left_frames {
   using map = std::unordered_map<const frame*, std::shared_ptr<void>>;
   static constinit thread_local inline map* all_ = nullptr;
 };
+
+void frame::leave() noexcept {
+  state_list::remove(*this);
+  if (!done()) {
+    if (loop == nullptr) left_frames::take(*this);
+    if (callbacks != nullptr) free_callbacks(*this);
+  }
+  if (works_for != nullptr) works_for->drop();
+  std::destroy_at(&failure);
+}
 
 /// Frees the frame of a coroutine that has ended. The parameters in it may own the frames of
 /// others that have ended, and so on: beyond a depth they are put aside for the outermost call.

@@ -21,6 +21,9 @@ struct task_node {
 
   task_node* next;  // set by the list it is in
   function call;
+
+ protected:
+  task_node() noexcept {}
 };
 
 /// A suspended coroutine, to be resumed.
@@ -29,9 +32,19 @@ struct continuation : task_node {
 
   std::coroutine_handle<> handle;
 
+  /// To be called before the ready queue gets one that was made `unset`.
+  continuation* ready() noexcept {
+    call = &resume;
+    return this;
+  }
+
   static void resume(task_node* node, bool drop) {
     if (!drop) static_cast<continuation*>(node)->handle.resume();
   }
+
+ protected:
+  struct unset {};
+  explicit continuation(unset) noexcept {}
 };
 
 /// First in, first out; one thread.
