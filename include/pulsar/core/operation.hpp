@@ -132,22 +132,29 @@ class operation_awaiter : cancellable {
       waiter.cancel_requested = false;
       return false;
     }
-    handle_ = handle;
     waiter.waiting_on = this;
     loop_access::io_started(*waiter.loop);
-    start(handler(this));
+    try {
+      start(handler(this));
+    } catch (...) {
+      if (!results_) loop_access::io_ended(*waiter.loop);
+      waiter.waiting_on = nullptr;
+      throw;
+    }
+    if (results_) return false;  // it was done at once
+    handle_ = handle;
     return true;
   }
 
   auto finish() {
     waiter_->resumed();
     if (!results_) throw error(errc::cancelled);
-    if constexpr (std::is_same_v<Token, use_future_t> && sizeof...(Args) > 0) {
+    if constexpr (sizeof...(Args) > 0) {
       using first = std::tuple_element_t<0, std::tuple<Args...>>;
-      if constexpr (std::is_same_v<first, std::error_code>) {
-        if (waiter_->cancel_requested && std::get<0>(*results_) == asio::error::operation_aborted) {
+      if constexpr (failure_argument<first>) {
+        if (waiter_->cancel_requested && is_aborted(std::get<0>(*results_))) {
           waiter_->cancel_requested = false;
-          throw error(errc::cancelled);
+          if constexpr (std::is_same_v<Token, use_future_t>) throw error(errc::cancelled);
         }
       }
     }
@@ -159,7 +166,7 @@ class operation_awaiter : cancellable {
   void complete(Results&&... results) {
     results_.emplace(std::forward<Results>(results)...);
     loop_access::io_ended(*waiter_->loop);
-    loop_access::resume_from_io(*waiter_->loop, handle_);
+    if (handle_) loop_access::resume_from_io(*waiter_->loop, handle_);
   }
 
   static cancellable* request_cancel(cancellable* self) noexcept {

@@ -5,6 +5,10 @@
 /// Signals as callbacks of a loop: `event_loop::add_signal_handler`, `remove_signal_handler`.
 ///
 ///     loop.add_signal_handler(SIGTERM, [&] { loop.stop(); });
+///
+/// One handler a loop and signal: a second one replaces the first. Several loops may ask for the
+/// same signal, and each is told; the default action returns with the last handler, which closing
+/// the loop removes as well.
 
 #include <pulsar/core/event_loop.hpp>
 
@@ -76,6 +80,10 @@ class signal_table {
 
 inline void event_loop::add_signal_handler(int signal, std::function<void()> f) {
   if (closed_) throw_closed("add_signal_handler");
+  if (!f) {
+    throw error(std::make_error_code(std::errc::invalid_argument),
+                "add_signal_handler was given no function");
+  }
   detail::loop_access::local<detail::signal_table>(*this).add(signal, std::move(f));
 }
 
