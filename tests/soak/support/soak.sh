@@ -24,6 +24,7 @@ begin() {
   # shellcheck disable=SC2034
   examples=$(cd "$1/examples" && pwd)
   hello=$examples/hello_world
+  under=
   scratch=$(mktemp -d "${TMPDIR:-/tmp}/pulsar_soak.XXXXXX")
   log=$scratch/server.log
   failures=0
@@ -92,10 +93,12 @@ eventually() {
 # ---- servers
 
 # start_server <option>...: hello_world at a free port; sets server (its pid) and port. Signals have
-# their default action: a shell lets what it starts in the background ignore INT and QUIT.
+# their default action: a shell lets what it starts in the background ignore INT and QUIT. The words
+# of under go before it.
 start_server() {
   : >"$log"
-  env --default-signal=INT,QUIT "$hello" --bind 127.0.0.1:0 "$@" 2>"$log" &
+  # shellcheck disable=SC2086
+  env --default-signal=INT,QUIT $under "$hello" --bind 127.0.0.1:0 "$@" 2>"$log" &
   server=$!
   to_end="$to_end $server"
   if ! eventually 20 find_port; then
