@@ -11,6 +11,7 @@ need wrk curl
 
 seconds=20
 start_server --workers 2
+descriptors=$(ls "/proc/$server/fd" | wc -l)
 wrk --threads 1 --connections 64 --duration $((seconds + 4))s --timeout 10s \
   "http://127.0.0.1:$port/" >"$scratch/wrk" &
 load=$!
@@ -59,6 +60,8 @@ claim "two workers are there again" eventually 20 has_workers 2
 for each in $(workers); do
   case " $all_killed " in *" $each "*) failed "worker $each is a new one" ;; esac
 done
+claim "the arbiter has $descriptors descriptors as before" \
+  test "$(ls "/proc/$server/fd" | wc -l)" -eq "$descriptors"
 answers || failed "it still answers"
 
 wait "$load"
