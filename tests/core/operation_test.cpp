@@ -249,6 +249,7 @@ TEST_SUITE("operation") {
     CHECK(server.remote_endpoint() == client->local_endpoint());
   }
 
+#if defined(ASIO_HAS_CO_AWAIT)  // not with Clang, says Asio 1.22
   CORO_TEST_CASE_REAL("an asio::awaitable is an operation too, and is cancelled as one") {
     auto& loop = event_loop::current();
     const auto work = [](event_loop::duration time, int value) -> asio::awaitable<int> {
@@ -271,6 +272,7 @@ TEST_SUITE("operation") {
     const auto code = co_await outcome(std::move(waits));
     CHECK(code == errc::cancelled);
   }
+#endif
 
   // ---- when it starts
 
@@ -336,27 +338,31 @@ TEST_SUITE("operation") {
 
   TEST_CASE("an operation that cannot begin throws where it is awaited, and is forgotten") {
     event_loop loop(clock_kind::virtual_time);
-    const auto try_it = [](event_loop& l, std::vector<std::string>& texts) -> future<> {
+    const auto try_it = [](event_loop& l, std::vector<std::string>& texts,
+                           std::function<void()>& between) -> future<> {
+      co_await pulsar::sleep(0s, l);
       try {
-        co_await initiate<void()>(use_future,
-                                  [](auto) { throw std::runtime_error("no begin"); });
+        co_await initiate<void()>(use_future, [](auto) { throw std::runtime_error("no begin"); });
       } catch (const std::runtime_error& e) {
         texts.push_back(e.what());
       }
+      between();
       // Virtual time would stand still if the operation were taken for pending.
       co_await pulsar::sleep(1h, l);
     };
     std::vector<std::string> texts;
-    auto f = try_it(loop, texts);
+    std::function<void()> between = [] {};
+    auto f = try_it(loop, texts, between);
     loop.context().run();
     CHECK(f.done());
     CHECK(texts == std::vector<std::string>{"no begin"});
 
-    auto cancelled = try_it(loop, texts);
-    CHECK(cancelled.cancel());
+    future<> cancelled = try_it(loop, texts, between);
+    between = [&] { cancelled.cancel(); };
     loop.context().restart();
     loop.context().run();
     CHECK(cancelled.cancelled());
+    CHECK(texts.size() == 2);
   }
 
   // ---- cancelling

@@ -61,7 +61,7 @@ future<T> after(event_loop::duration delay, T value) {
 }
 
 // When it is cancelled it takes `cleaning` to end, then does as `ending` says.
-enum class ending { gives_up, has_a_value, fails };
+enum class ending { gives_up, has_a_value, fails, fails_with_a_code };
 future<int> clean_up(event_loop::duration cleaning,
                      ending how,
                      event_loop& loop = event_loop::current()) {
@@ -74,6 +74,7 @@ future<int> clean_up(event_loop::duration cleaning,
   co_await pulsar::sleep(cleaning, loop);
   if (how == ending::has_a_value) co_return 7;
   if (how == ending::fails) throw std::runtime_error("cannot clean up");
+  if (how == ending::fails_with_a_code) throw pulsar::error(errc::actor_gone);
   throw pulsar::error(code);
 }
 
@@ -324,7 +325,10 @@ TEST_SUITE("timeout") {
     auto failed =
         co_await pulsar::as_result(pulsar::with_timeout(clean_up(5ms, ending::fails), 10ms));
     CHECK(failed.message() == "cannot clean up");
-    CHECK(loop.time() == at(30ms));
+    const auto code =
+        co_await outcome(pulsar::with_timeout(clean_up(5ms, ending::fails_with_a_code), 10ms));
+    CHECK(code == errc::actor_gone);
+    CHECK(loop.time() == at(45ms));
   }
 
   TEST_CASE("what is settled in the tick of the deadline is not lost, if it was first") {
