@@ -30,17 +30,21 @@ void report_callback_failure(event_loop& loop) noexcept;
 
 /// A callback in a loop's hands, counted: once for the loop while it may still call it, once for
 /// each handle. The function is freed as soon as it is not needed, however long a handle is kept.
+/// Its type is known to `call` alone: with `drop` that also frees the function when the callback
+/// was cancelled, and the callback when nobody counts it any more.
 struct callback_base : task_node, recycled {
   enum class stage : std::uint8_t { waiting, called, over };
 
   callback_base(function f, event_loop& l) noexcept : task_node(f), loop(l) {}
-  virtual ~callback_base() = default;
-
-  /// Frees the function, which is waiting.
-  virtual void disarm() noexcept = 0;
 
   void drop() noexcept {
-    if (--count == 0) delete this;
+    if (--count == 0) call(this, true);
+  }
+
+  /// Frees the function.
+  void cancel() noexcept {
+    cancelled = true;
+    if (reached == stage::waiting) call(this, true);
   }
 
   event_loop& loop;
@@ -53,7 +57,7 @@ template <class F>
 struct callback_of : callback_base {
   template <class G>
   callback_of(function c, event_loop& l, G&& g) : callback_base(c, l), f(std::forward<G>(g)) {}
-  ~callback_of() override {
+  ~callback_of() {
     if constexpr (!std::is_trivially_destructible_v<F>) free_function();
   }
 
@@ -61,10 +65,24 @@ struct callback_of : callback_base {
     if (std::exchange(reached, stage::over) != stage::over) std::destroy_at(&f);
   }
 
+  /// What the owner of a handle asked for; false if it was the loop that dropped it.
+  template <class Final>
+  static bool asked(Final* self) noexcept {
+    if (self->count == 0) {
+      delete self;
+      return true;
+    }
+    if (!self->cancelled || self->reached != stage::waiting) return false;
+    self->disarm();
+    return true;
+  }
+
   /// Calls it unless it was cancelled, and gives the loop's count back.
   template <class Final>
   static void call_once(Final* self, bool drop_it) {
-    if (!drop_it && self->reached == stage::waiting) {
+    if (drop_it) {
+      if (asked(self)) return;
+    } else if (self->reached == stage::waiting) {
       self->reached = stage::called;
       try {
         self->f();
@@ -91,7 +109,7 @@ struct callback final : callback_of<F> {
   callback(event_loop& l, G&& g) : callback_of<F>(&run, l, std::forward<G>(g)) {}
 
   // The loop keeps its count until the node comes out of the ready queue.
-  void disarm() noexcept override { this->free_function(); }
+  void disarm() noexcept { this->free_function(); }
 
   static void run(task_node* node, bool drop) {
     callback_of<F>::call_once(&static_cast<callback&>(*node), drop);
@@ -110,9 +128,13 @@ struct timed_callback final : callback_of<F> {
   };
 
   template <class G>
-  timed_callback(event_loop& l, G&& g) : callback_of<F>(nullptr, l, std::forward<G>(g)) {}
+  timed_callback(event_loop& l, G&& g) : callback_of<F>(&ask, l, std::forward<G>(g)) {}
 
-  void disarm() noexcept override {
+  static void ask(task_node* node, bool) noexcept {
+    callback_of<F>::asked(&static_cast<timed_callback&>(*node));
+  }
+
+  void disarm() noexcept {
     if (!timer.cancel()) return;
     this->free_function();
     this->drop();
@@ -142,9 +164,7 @@ class handle {
 
   /// The callback will not be called, and what it holds is freed. Nothing if it was called.
   void cancel() noexcept {
-    if (node_ == nullptr || node_->cancelled) return;
-    node_->cancelled = true;
-    if (node_->reached == detail::callback_base::stage::waiting) node_->disarm();
+    if (node_ != nullptr && !node_->cancelled) node_->cancel();
   }
 
   /// True after `cancel`.
