@@ -70,6 +70,7 @@ future {
   std::exception_ptr exception() const {
     if (!done()) throw error(errc::not_ready, "exception() of a pending future");
     checked().observed = true;
+    if (checked().progress != detail::status::failed) return nullptr;
     return checked().failure;
   }
 

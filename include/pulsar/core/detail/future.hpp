@@ -244,6 +244,9 @@ struct promise_state final : shared_state<T> {
 inline void enlist(frame& f) noexcept {
   f.listed = true;
   loop_access::frames(*f.loop).insert(f);
+  f.callbacks = nullptr;
+  std::construct_at(&f.failure);
+  f.waiting_on = nullptr;
   f.works_for = this_context;
   if (f.works_for != nullptr) f.works_for->take();
 }

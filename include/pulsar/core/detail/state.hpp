@@ -55,7 +55,12 @@ struct state : cancellable {
 
   /// Made by hand.
   state(event_loop* l, function f, release_function r) noexcept
-      : cancellable(f, kind::state), listed(true), loop(l), release(r), failure() {}
+      : cancellable(f, kind::state),
+        listed(true),
+        loop(l),
+        release(r),
+        callbacks(nullptr),
+        failure() {}
 
   bool done() const noexcept { return progress != status::pending; }
   bool has_value() const noexcept {
@@ -75,15 +80,17 @@ struct state : cancellable {
   state** link;                   // what points here in that list
   void* value;                    // if it has one
   future_awaiter* awaiter = nullptr;
-  task_node* callbacks = nullptr;  // the newest first
-  union {                          // what is not listed has no failure to free
+
+  // What is not listed has none of these.
+  task_node* callbacks;  // the newest first
+  union {
     std::exception_ptr failure;
   };
 
  protected:
   /// Of a frame.
   state(event_loop* l, bool f) noexcept
-      : cancellable(kind::frame), flat(f), listed(false), loop(l), failure() {}
+      : cancellable(kind::frame), flat(f), listed(false), loop(l) {}
   ~state() {}
 };
 
@@ -121,8 +128,8 @@ struct frame : state {
     this_context = works_for;
   }
 
-  cancellable* waiting_on = nullptr;
-  context* works_for;  // once it is listed
+  cancellable* waiting_on;  // as the next, once it is listed
+  context* works_for;
   std::coroutine_handle<> handle;
   std::source_location where;
 
