@@ -102,8 +102,9 @@ run test bench soak|curl|curl|curl|curl|curl
 test|doctest/doctest.h|doctest-dev|doctest-devel|doctest|doctest 2.4 or later
 test|gcc_sanitizers|g++|libasan libubsan libtsan|gcc|the sanitizers of GCC
 test soak|clang|clang-16|clang|clang|Clang 16 or later
-test bench|valgrind|valgrind|valgrind|valgrind|valgrind, which counts instructions
-bench|strace|strace|strace|strace|strace, which counts system calls
+test bench soak|valgrind|valgrind|valgrind|valgrind|valgrind, which counts instructions
+bench soak|strace|strace|strace|strace|strace, which counts system calls
+soak|gdb|gdb|gdb|gdb|gdb, to show that actors can be debugged
 bench soak|wrk|wrk|wrk|wrk|wrk, the load generator
 bench|nginx|nginx-light|nginx|nginx|nginx, the yardstick
 soak|clang_fuzzer|clang-16 libclang-rt-16-dev|clang compiler-rt|clang compiler-rt|libFuzzer
