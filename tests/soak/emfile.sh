@@ -7,6 +7,8 @@
 begin "$@"
 need curl
 
+# Whatever POSIX says: dash, bash and busybox have it.
+# shellcheck disable=SC3045
 ulimit -n 32
 start_server --workers 1
 worker=$(workers)
