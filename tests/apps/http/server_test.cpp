@@ -7,12 +7,16 @@
 
 #include <arpa/inet.h>
 #include <dirent.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <signal.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
+#include <cstdint>
 #include <fstream>
 #include <set>
 #include <string>
@@ -87,14 +91,32 @@ std::vector<pid_t> children_of(pid_t parent) {
   return found;
 }
 
+/// What a process has open beside the standard three: "socket", "pipe", "anon_inode:[timerfd]", or
+/// the path of a file.
+std::multiset<std::string> descriptors_of(pid_t pid) {
+  std::multiset<std::string> kinds;
+  const std::string folder = "/proc/" + std::to_string(pid) + "/fd/";
+  DIR* open = ::opendir(folder.c_str());
+  REQUIRE(open != nullptr);
+  while (const dirent* entry = ::readdir(open)) {
+    char target[256];
+    const auto n = ::readlink((folder + entry->d_name).c_str(), target, sizeof target);
+    if (n <= 0 || std::stoi(entry->d_name) < 3) continue;
+    const std::string text(target, static_cast<std::size_t>(n));
+    kinds.insert(text.starts_with("anon_inode") ? text : text.substr(0, text.find(":[")));
+  }
+  ::closedir(open);
+  return kinds;
+}
+
 /// hello_server as a child.
 class running_server {
  public:
-  explicit running_server(std::vector<std::string> more = {}) : port_(free_port()) {
+  explicit running_server(std::vector<std::string> more = {}, pulsar::child_options options = {})
+      : port_(free_port()) {
     arguments_ = {"hello_server", "--bind", "127.0.0.1:" + std::to_string(port_), "--log-level",
                   "critical"};
     arguments_.insert(arguments_.end(), more.begin(), more.end());
-    pulsar::child_options options;
     options.executable = program;
     options.arguments = arguments_;
     process_ = pulsar::spawn_child(options);
@@ -210,30 +232,94 @@ TEST_SUITE("http server") {
     }
   }
 
-  TEST_CASE("a worker has exactly the descriptors meant for it") {
-    running_server server;
+  TEST_CASE("a worker has exactly the descriptors meant for it, whatever its master has open") {
+    const pulsar::unique_fd file(::open("/etc/passwd", O_RDONLY | O_CLOEXEC));
+    auto [one, two] = pulsar::socket_pair(SOCK_STREAM);
+    const std::vector<int> strays{file.get(), one.get(), two.get()};
+    pulsar::child_options options;
+    options.descriptors = strays;
+    running_server server({}, options);
     REQUIRE(eventually([&] { return server.answers(); }));
+    CHECK(descriptors_of(server.process().pid()).count("/etc/passwd") == 1);
     const auto workers = server.workers();
     REQUIRE(workers.size() == 1);
-    std::multiset<std::string> kinds;
-    const std::string folder = "/proc/" + std::to_string(workers[0]) + "/fd/";
-    DIR* open = ::opendir(folder.c_str());
-    REQUIRE(open != nullptr);
-    while (const dirent* entry = ::readdir(open)) {
-      char target[256];
-      const auto n = ::readlink((folder + entry->d_name).c_str(), target, sizeof target);
-      if (n <= 0 || std::stoi(entry->d_name) < 3) continue;
-      const std::string text(target, static_cast<std::size_t>(n));
-      kinds.insert(text.substr(0, text.find(":[")));
+    // Control socket, stream, listener, and what connections there are; epoll, eventfd and timerfd;
+    // both ends of the pipe that signals come through.
+    const auto exactly = [&](std::size_t connections) {
+      const auto all = descriptors_of(workers[0]);
+      return all.count("socket") == 3 + connections && all.count("anon_inode:[eventpoll]") == 1 &&
+             all.count("anon_inode:[eventfd]") == 1 && all.count("anon_inode:[timerfd]") == 1 &&
+             all.count("pipe") == 2 && all.size() == 8 + connections;
+    };
+    {
+      std::vector<pulsar::unique_fd> clients;
+      for (int i = 0; i < 5; ++i) clients.push_back(connect_to(server.port()));
+      CHECK(eventually([&] { return exactly(5); }));
     }
-    ::closedir(open);
-    CHECK(kinds.count("socket") == 3);  // control, stream, listener
-    for (const auto& kind : kinds) {
-      CAPTURE(kind);
-      CHECK((kind == "socket" || kind == "anon_inode" || kind == "pipe"));
-    }
+    CHECK(eventually([&] { return exactly(0); }));
     server.process().signal(SIGTERM);
     CHECK(server.process().wait().success());
+  }
+
+  TEST_CASE("a stopped worker costs the others nothing, and does not keep the server from ending") {
+    running_server server({"--workers", "2", "--graceful-timeout", "0"});
+    REQUIRE(eventually([&] { return server.answers(); }));
+    const auto workers = server.workers();
+    REQUIRE(workers.size() == 2);
+    REQUIRE(::kill(workers[0], SIGSTOP) == 0);
+    for (int i = 0; i < 20; ++i) CHECK(server.answers());
+    server.process().signal(SIGTERM);
+    CHECK(to_string(server.process().wait()) == "exit code 0");
+    CHECK(::kill(workers[0], 0) != 0);
+  }
+
+  TEST_CASE("a worker that is asked to leave while its master is stopped is replaced afterwards") {
+    running_server server({"--workers", "2"});
+    REQUIRE(eventually([&] { return server.answers(); }));
+    const auto before = server.workers();
+    REQUIRE(before.size() == 2);
+    server.process().signal(SIGSTOP);
+    REQUIRE(::kill(before[0], SIGTERM) == 0);
+    for (int i = 0; i < 20; ++i) CHECK(server.answers());
+    server.process().signal(SIGCONT);
+    CHECK(eventually([&] {
+      const auto now = server.workers();
+      return now.size() == 2 && std::count(now.begin(), now.end(), before[0]) == 0;
+    }));
+    server.process().signal(SIGTERM);
+    CHECK(server.process().wait().success());
+  }
+
+  TEST_CASE("signals to all processes at once, again and again, end the server once") {
+    running_server server({"--workers", "2"});
+    REQUIRE(eventually([&] { return server.answers(); }));
+    const auto workers = server.workers();
+    for (int i = 0; i < 50; ++i) {
+      for (const pid_t pid : workers) ::kill(pid, SIGTERM);
+      server.process().signal(SIGTERM);
+    }
+    CHECK(to_string(server.process().wait()) == "exit code 0");
+    for (const pid_t pid : workers) CHECK(::kill(pid, 0) != 0);
+    CHECK_FALSE(connect_to(server.port()));
+  }
+
+  TEST_CASE("a log that cannot be written does not end the server") {
+    const pulsar::unique_fd full(::open("/dev/full", O_WRONLY | O_CLOEXEC));
+    REQUIRE(full);
+    pulsar::child_options options;
+    options.standard_error = full.get();
+    running_server server({"--workers", "2", "--log-level", "trace"}, options);
+    REQUIRE(eventually([&] { return server.answers(); }));
+    const auto before = server.workers();
+    REQUIRE(before.size() == 2);
+    REQUIRE(::kill(before[0], SIGKILL) == 0);
+    CHECK(eventually([&] {
+      const auto now = server.workers();
+      return now.size() == 2 && std::count(now.begin(), now.end(), before[0]) == 0;
+    }));
+    CHECK(server.answers());
+    server.process().signal(SIGTERM);
+    CHECK(to_string(server.process().wait()) == "exit code 0");
   }
 
   TEST_CASE("a port in use ends the program with exit code 1 and nothing left running") {
