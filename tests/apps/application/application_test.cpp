@@ -2,10 +2,9 @@
 #include <pulsar/apps/application/application.hpp>
 
 #include <doctest/doctest.h>
+#include <signal.h>
 
 #include "actors/process_support.hpp"
-
-#include <signal.h>
 
 #include <algorithm>
 #include <list>
@@ -171,12 +170,9 @@ TEST_SUITE("application") {
   }
 
   TEST_CASE("a mistake in the command line is one sentence and exit code 2, nothing is opened") {
-    const std::vector<std::string> mistakes[] = {{"--workers", "0"},
-                                                 {"--workers"},
-                                                 {"--log-level", "loud"},
-                                                 {"--concurrency", "fibre"},
-                                                 {"--no-such-flag"},
-                                                 {"stray"}};
+    const std::vector<std::string> mistakes[] = {
+        {"--workers", "0"},         {"--workers"},      {"--log-level", "loud"},
+        {"--concurrency", "fibre"}, {"--no-such-flag"}, {"stray"}};
     for (const auto& arguments : mistakes) {
       CAPTURE(arguments.front());
       probe_app app(arguments);
@@ -198,6 +194,16 @@ TEST_SUITE("application") {
       CHECK(app.lines == std::vector<std::string>{"open", "close"});
       CHECK(contains(app.errors(), "probe cannot start: the door is locked\n"));
     }
+  }
+
+  TEST_CASE("too few descriptors for a loop are exit code 1 and a sentence that says what to do") {
+    const std::string shell = "/bin/sh";
+    process_test::program app(
+        shell, {"-c", "ulimit -n 6; exec \"$0\"", PULSAR_TEST_PROGRAMS_DIR "/probe_app"});
+    CHECK(app.rest().empty());
+    CHECK(to_string(app.wait()) == "exit code 1");
+    CHECK(contains(app.errors(),
+                   "probe cannot run (this process has no descriptor left: raise `ulimit -n`)"));
   }
 
   TEST_CASE("a TERM that comes while the master opens what it needs leaves nothing open") {

@@ -19,6 +19,7 @@
 #include <pulsar/actors/monitor.hpp>
 #include <pulsar/actors/run.hpp>
 #include <pulsar/apps/application/settings.hpp>
+#include <pulsar/core/descriptor.hpp>
 
 #include <fmt/format.h>
 
@@ -26,6 +27,7 @@
 #include <exception>
 #include <memory>
 #include <string>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -88,9 +90,15 @@ class application {
     plan.ordinal = ordinal;
     plan.make = [this] { return make_worker(); };
     plan.grace = settings_.graceful_timeout;
-    detail::master m;
-    m.set_grace(settings_.graceful_timeout);
-    return m.run([this, &m, &plan] { return supervise(m.loop(), *this, std::move(plan)); });
+    try {
+      detail::master m;
+      m.set_grace(settings_.graceful_timeout);
+      return m.run([this, &m, &plan] { return supervise(m.loop(), *this, std::move(plan)); });
+    } catch (const std::system_error& e) {
+      // A loop needs some descriptors itself.
+      log::critical("{} cannot run{}: {}", name_, detail::remedy_for(e.code().value()), e.what());
+      return 1;
+    }
   }
 
   static future<> supervise(event_loop& loop, application& self, worker_plan plan) {
