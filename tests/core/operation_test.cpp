@@ -223,6 +223,41 @@ TEST_SUITE("operation") {
     auto all = co_await complete_later<void(error_code, no_default)>(loop, use_result, error_code(),
                                                                      no_default(7));
     CHECK(*std::get<1>(all).value == 7);
+    // Nothing is taken for pending any more, so virtual time goes on.
+    co_await pulsar::sleep(1h);
+    CHECK(loop.time() == event_loop::time_point(1h));
+  }
+
+  TEST_CASE("after an operation a coroutine works for whom it did before") {
+    event_loop loop;
+    pulsar::detail::context ann("ann");
+    ann.take();
+    std::vector<const pulsar::detail::context*> seen;
+    future<> f;
+    {
+      const pulsar::detail::context_scope scope(&ann);
+      f = [](event_loop& l, std::vector<const pulsar::detail::context*>& s) -> future<> {
+        co_await complete_later<void()>(l, use_future);
+        s.push_back(pulsar::detail::this_context);
+        static_cast<void>(co_await complete_later<void(int)>(l, use_result, 1));
+        s.push_back(pulsar::detail::this_context);
+      }(loop, seen);
+    }
+    loop.run_until_complete(std::move(f));
+    CHECK(seen == std::vector<const pulsar::detail::context*>(2, &ann));
+  }
+
+  TEST_CASE("a coroutine that goes on behind an operation may be cancelled there") {
+    event_loop loop;
+    future<> f;
+    std::function<void()> between = [&] { f.cancel(); };
+    f = [](event_loop& l, std::function<void()>& b) -> future<> {
+      co_await complete_later<void()>(l, use_future);
+      b();
+      co_await pulsar::sleep(1h, l);
+    }(loop, between);
+    turn(loop);
+    CHECK(f.cancelled());
   }
 
   CORO_TEST_CASE("a failure may be a code or an exception") {

@@ -228,6 +228,7 @@ TEST_SUITE("signals") {
       loop.add_signal_handler(SIGUSR1, [&] {
         ++second;
         loop.remove_signal_handler(SIGUSR1);
+        CHECK(has_default_action(SIGUSR1));
       });
       first += *held;
     });

@@ -7,6 +7,7 @@
 #include <asio/buffer.hpp>
 #include <asio/local/connect_pair.hpp>
 #include <asio/local/stream_protocol.hpp>
+#include <asio/steady_timer.hpp>
 
 #include "support/coro_test.hpp"
 
@@ -185,11 +186,23 @@ TEST_SUITE("timeout") {
       auto dropped_zero = pulsar::sleep(0s);
     }
     run(loop);
+    CHECK(zero.cancelled());
     CHECK(loop.time() == at(0ms));
     pulsar::sleep(1h).detach();
     pulsar::sleep(0s).detach();
     run(loop);
     CHECK(loop.time() == at(1h));
+  }
+
+  TEST_CASE("a sleep of no time needs no timer: virtual time may stand still") {
+    event_loop loop(clock_kind::virtual_time);
+    asio::steady_timer timer(loop.context(), 1h);
+    future<> pending = timer.async_wait(pulsar::use_future);
+    auto zero = pulsar::sleep(0s);
+    auto later = pulsar::sleep(1ms);
+    loop.context().poll();
+    CHECK(zero.done());
+    CHECK_FALSE(later.done());
   }
 
   TEST_CASE("a sleep that is over cannot be cancelled") {

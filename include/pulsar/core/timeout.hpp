@@ -95,13 +95,9 @@ inline future<> sleep_until(event_loop::time_point when,
 /// own, that is given: nothing is lost. Cancelling it cancels `f`.
 template <class T>
 future<T> with_timeout(future<T> f, event_loop::duration limit) {
-  detail::state* const watched = detail::future_access::slot(f);
-  detail::deadline watch(watched);
-  event_loop& loop = event_loop::current();
-  // Of another loop it is refused by the await.
-  if (watched != nullptr && !watched->done() && watched->loop == &loop) {
-    detail::loop_access::arm_after(loop, watch, limit);
-  }
+  detail::deadline watch(detail::future_access::slot(f));
+  // By its own loop: a future of another one is refused by the await.
+  if (f.valid() && !f.done()) detail::loop_access::arm_after(event_loop::current(), watch, limit);
   try {
     co_return co_await f;
   } catch (const std::system_error& e) {
