@@ -247,18 +247,22 @@ inline std::vector<std::string> environment_with(std::span<const environment_cha
                          "a child process cannot have a variable called '" + change.name + "'");
     }
   }
-  std::vector<std::string> result;
-  const auto erase = [&](std::string_view name) {
-    std::erase_if(result, [&](std::string_view entry) {
-      return entry.size() > name.size() && entry[name.size()] == '=' && entry.starts_with(name);
-    });
+  const auto changed = [&changes](std::string_view name, std::size_t first) {
+    for (std::size_t i = first; i < changes.size(); ++i) {
+      if (changes[i].name == name) return true;
+    }
+    return false;
   };
+  std::vector<std::string> result;
   for (char** entry = ::environ; entry != nullptr && *entry != nullptr; ++entry) {
-    result.emplace_back(*entry);
+    std::string text = *entry;
+    const auto name = std::string_view(text).substr(0, text.find('='));
+    if (!changed(name, 0)) result.push_back(std::move(text));
   }
-  for (const auto& change : changes) {
-    erase(change.name);
-    if (change.value) result.push_back(change.name + "=" + *change.value);
+  // The last change of a variable counts.
+  for (std::size_t i = 0; i < changes.size(); ++i) {
+    if (!changes[i].value || changed(changes[i].name, i + 1)) continue;
+    result.push_back(changes[i].name + "=" + *changes[i].value);
   }
   return result;
 }
@@ -271,7 +275,7 @@ inline std::vector<int> sources_of(const child_options& options) {
     int& source = sources[static_cast<std::size_t>(standard)];
     if (source == standard && !is_open(source)) source = null_device;
   }
-  sources.insert(sources.end(), options.descriptors.begin(), options.descriptors.end());
+  for (const int fd : options.descriptors) sources.push_back(fd);
   for (std::size_t target = 0; target < sources.size(); ++target) {
     const int source = sources[target];
     if (source == null_device || is_open(source)) continue;

@@ -169,10 +169,12 @@ inline std::vector<int> open_descriptors() {
     const auto [end, bad] = std::from_chars(name.data(), name.data() + name.size(), number);
     if (bad == std::errc{} && end == name.data() + name.size() &&
         number != ::dirfd(directory.get())) {
-      numbers.push_back(number);
+      // They come in order but for those opened meanwhile.
+      auto at = numbers.end();
+      while (at != numbers.begin() && *(at - 1) > number) --at;
+      numbers.insert(at, number);
     }
   }
-  std::sort(numbers.begin(), numbers.end());
   return numbers;
 }
 

@@ -121,27 +121,39 @@ void write(log_level at, fmt::format_string<Args...> format, Args&&... args) {
 
 template <class... Args>
 void trace(fmt::format_string<Args...> format, Args&&... args) {
-  write(log_level::trace, format, std::forward<Args>(args)...);
+  if (log_level::trace >= level()) {
+    detail::log_record(log_level::trace, format, fmt::make_format_args(args...));
+  }
 }
 template <class... Args>
 void debug(fmt::format_string<Args...> format, Args&&... args) {
-  write(log_level::debug, format, std::forward<Args>(args)...);
+  if (log_level::debug >= level()) {
+    detail::log_record(log_level::debug, format, fmt::make_format_args(args...));
+  }
 }
 template <class... Args>
 void info(fmt::format_string<Args...> format, Args&&... args) {
-  write(log_level::info, format, std::forward<Args>(args)...);
+  if (log_level::info >= level()) {
+    detail::log_record(log_level::info, format, fmt::make_format_args(args...));
+  }
 }
 template <class... Args>
 void warning(fmt::format_string<Args...> format, Args&&... args) {
-  write(log_level::warning, format, std::forward<Args>(args)...);
+  if (log_level::warning >= level()) {
+    detail::log_record(log_level::warning, format, fmt::make_format_args(args...));
+  }
 }
 template <class... Args>
 void error(fmt::format_string<Args...> format, Args&&... args) {
-  write(log_level::error, format, std::forward<Args>(args)...);
+  if (log_level::error >= level()) {
+    detail::log_record(log_level::error, format, fmt::make_format_args(args...));
+  }
 }
 template <class... Args>
 void critical(fmt::format_string<Args...> format, Args&&... args) {
-  write(log_level::critical, format, std::forward<Args>(args)...);
+  if (log_level::critical >= level()) {
+    detail::log_record(log_level::critical, format, fmt::make_format_args(args...));
+  }
 }
 
 }  // namespace log

@@ -15,11 +15,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <span>
@@ -55,16 +55,21 @@ inline std::vector<descriptor_move> plan_moves(std::span<const int> sources) {
     }
   }
   int spare = static_cast<int>(sources.size());
-  while (std::find(sources.begin(), sources.end(), spare) != sources.end()) ++spare;
+  for (std::size_t t = 0; t < sources.size();) t = sources[t] == spare ? (++spare, 0) : t + 1;
 
   while (!pending.empty()) {
-    const auto safe = std::find_if(pending.begin(), pending.end(), [&](descriptor_move move) {
-      return std::none_of(pending.begin(), pending.end(),
-                          [&](descriptor_move other) { return other.from == move.to; });
-    });
-    if (safe != pending.end()) {
-      order.push_back(*safe);
-      pending.erase(safe);
+    std::size_t safe = 0;
+    const auto read_later = [&pending](int number) {
+      for (const auto& other : pending) {
+        if (other.from == number) return true;
+      }
+      return false;
+    };
+    while (safe < pending.size() && read_later(pending[safe].to)) ++safe;
+    if (safe < pending.size()) {
+      order.push_back(pending[safe]);
+      pending[safe] = pending.back();
+      pending.pop_back();
       continue;
     }
     const int kept = pending.front().to;
@@ -177,6 +182,20 @@ inline int wait_again(idtype_t type, id_t id, siginfo_t& info, int options) noex
   }
 }
 
+struct watched_child {
+  pid_t pid;
+  unique_fd told;
+};
+
+// The body of a thread that takes over its `watched_child`.
+inline void tell_end(void* data) {
+  const std::unique_ptr<watched_child> child(static_cast<watched_child*>(data));
+  siginfo_t info{};
+  wait_again(P_PID, static_cast<id_t>(child->pid), info, WEXITED | WNOWAIT);
+  const std::uint64_t one = 1;
+  [[maybe_unused]] const auto written = ::write(child->told.get(), &one, sizeof one);
+}
+
 // A descriptor that becomes readable when the child `pid` ends, where the kernel (or valgrind, or a
 // sandbox) has no pidfds: a thread waits without reaping and then tells an eventfd.
 inline unique_fd watch_by_thread(pid_t pid) {
@@ -190,12 +209,9 @@ inline unique_fd watch_by_thread(pid_t pid) {
   ::sigfillset(&all);
   ::pthread_sigmask(SIG_SETMASK, &all, &before);  // signals belong to the program's own threads
   try {
-    std::thread([pid, fd = std::move(told)] {
-      siginfo_t info{};
-      wait_again(P_PID, static_cast<id_t>(pid), info, WEXITED | WNOWAIT);
-      const std::uint64_t one = 1;
-      [[maybe_unused]] const auto written = ::write(fd.get(), &one, sizeof one);
-    }).detach();
+    auto watched = std::make_unique<watched_child>(watched_child{pid, std::move(told)});
+    std::thread(&tell_end, static_cast<void*>(watched.get())).detach();
+    static_cast<void>(watched.release());
   } catch (...) {
     ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
     throw;
@@ -235,30 +251,39 @@ class abandoned_children {
 
   void add(pid_t pid, child_handle handle) {
     const std::lock_guard lock(mutex_);
-    entries_.push_back({pid, std::move(handle)});
+    first_ = new entry{pid, std::move(handle), first_};
   }
 
   void reap() noexcept {
     const std::lock_guard lock(mutex_);
-    std::erase_if(entries_, [](const entry& each) {
-      siginfo_t info{};
-      const int failed =
-          each.handle.is_pidfd
-              ? wait_again(wait_for_pidfd, static_cast<id_t>(each.handle.fd.get()), info,
-                           WEXITED | WNOHANG)
-              : wait_again(P_PID, static_cast<id_t>(each.pid), info, WEXITED | WNOHANG);
-      return failed != 0 || info.si_pid != 0;
-    });
+    for (entry** at = &first_; *at != nullptr;) {
+      if (has_ended(**at)) {
+        delete std::exchange(*at, (*at)->next);
+      } else {
+        at = &(*at)->next;
+      }
+    }
   }
 
  private:
   struct entry {
     pid_t pid;
     child_handle handle;
+    entry* next;
   };
 
+  static bool has_ended(const entry& each) noexcept {
+    siginfo_t info{};
+    const int failed =
+        each.handle.is_pidfd
+            ? wait_again(wait_for_pidfd, static_cast<id_t>(each.handle.fd.get()), info,
+                         WEXITED | WNOHANG)
+            : wait_again(P_PID, static_cast<id_t>(each.pid), info, WEXITED | WNOHANG);
+    return failed != 0 || info.si_pid != 0;
+  }
+
   std::mutex mutex_;
-  std::vector<entry> entries_;
+  entry* first_ = nullptr;
 };
 
 }  // namespace pulsar::detail

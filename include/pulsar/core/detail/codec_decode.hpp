@@ -168,21 +168,33 @@ template <class T>
   return p;
 }
 
+// Structs that only one program exchanges with itself: as arrays of exactly their fields. The other
+// forms would cost each program half of its decoders.
+template <class T>
+inline constexpr bool own_record = false;
+
 template <class T>
 const std::byte* get_fields(source& s, const std::byte* p, T& out, unsigned depth) {
   constexpr std::size_t count = field_count<T>;
-  if constexpr (named_reflectable<T>) {
-    if (p != s.end && is_map_tag(tag_at(p))) [[unlikely]]
-      return get_named(s, p, out, depth);
-  }
   std::size_t n = 0;
-  if ((p = get_array(s, p, n, depth, "an array or a map of fields")) == nullptr) return nullptr;
-  if (n < count) [[unlikely]]
-    return get_first_fields(s, p, out, n, depth);
-  p = pulsar::visit_fields(out, field_getter{s, p, depth});
-  if (n > count && p != nullptr) [[unlikely]]
-    return skip_values(s, p, n - count, depth + 1);
-  return p;
+  if constexpr (own_record<T>) {
+    const std::byte* const at = p;
+    if ((p = get_array(s, p, n, depth)) == nullptr) return nullptr;
+    if (n != count) return s.fail(at, fault_kind::exact, "fields", count, n);
+    return pulsar::visit_fields(out, field_getter{s, p, depth});
+  } else {
+    if constexpr (named_reflectable<T>) {
+      if (p != s.end && is_map_tag(tag_at(p))) [[unlikely]]
+        return get_named(s, p, out, depth);
+    }
+    if ((p = get_array(s, p, n, depth, "an array or a map of fields")) == nullptr) return nullptr;
+    if (n < count) [[unlikely]]
+      return get_first_fields(s, p, out, n, depth);
+    p = pulsar::visit_fields(out, field_getter{s, p, depth});
+    if (n > count && p != nullptr) [[unlikely]]
+      return skip_values(s, p, n - count, depth + 1);
+    return p;
+  }
 }
 
 template <class T>

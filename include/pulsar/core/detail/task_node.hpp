@@ -51,6 +51,7 @@ struct continuation : task_node {
 class task_queue {
  public:
   bool empty() const noexcept { return first_ == nullptr; }
+  task_node* front() const noexcept { return first_; }
 
   void push(task_node* node) noexcept {
     node->next = nullptr;
