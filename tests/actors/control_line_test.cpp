@@ -32,22 +32,22 @@ void in_loop(F body) {
 }
 
 // A line, what it has received, and the bare socket at its other end.
-struct setting {
+struct setting final : control_line::owner {
   explicit setting(event_loop& loop) {
     auto [here, there] = pulsar::socket_pair(SOCK_SEQPACKET);
     other = control_socket(std::move(there));
-    line = std::make_shared<control_line>(loop, std::move(here));
-    line->start(
-        [this](control_message&& m, std::vector<unique_fd>&& fds) {
-          received.push_back(std::move(m));
-          for (auto& fd : fds) descriptors.push_back(std::move(fd));
-        },
-        [this](control_ending how) { endings.push_back(how); });
+    line = pulsar::detail::counted_pointer<control_line>(new control_line(loop, std::move(here)));
+    line->start(*this);
   }
+  void on_packet(control_message&& m, std::vector<unique_fd>&& fds) override {
+    received.push_back(std::move(m));
+    for (auto& fd : fds) descriptors.push_back(std::move(fd));
+  }
+  void on_control_end(control_ending how) override { endings.push_back(how); }
   ~setting() { line->close(); }
 
   control_socket other;
-  std::shared_ptr<control_line> line;
+  pulsar::detail::counted_pointer<control_line> line;
   std::vector<control_message> received;
   std::vector<unique_fd> descriptors;
   std::vector<control_ending> endings;

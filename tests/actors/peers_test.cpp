@@ -37,7 +37,13 @@ struct answer {
       std::make_shared<std::optional<wire_outcome>>();
 
   pulsar::detail::wire_sink sink() {
-    return [o = outcome](wire_outcome&& came) { *o = std::move(came); };
+    struct note final : pulsar::detail::outcome_receiver {
+      explicit note(std::shared_ptr<std::optional<wire_outcome>> o) : to(std::move(o)) {}
+      void receive(std::uint64_t, wire_outcome&& came) override { *to = std::move(came); }
+      std::shared_ptr<std::optional<wire_outcome>> to;
+    };
+    const pulsar::detail::counted_pointer<note> noted(new note(outcome));
+    return {*noted, 0};
   }
   bool done() const { return outcome->has_value(); }
   std::string text() const { return done() ? (*outcome)->failure.text : "nothing yet"; }
@@ -92,11 +98,10 @@ struct asked {
 };
 
 // A `peers` that notes which lines it asks for.
-struct setting {
-  explicit setting(event_loop& loop) : lines(loop) {
-    lines.on_unknown([this](std::uint64_t process, std::uint64_t had) {
-      requests.push_back({process, had});
-    });
+struct setting final : peers::introducer {
+  explicit setting(event_loop& loop) : lines(loop) { lines.on_unknown(this); }
+  void introduce(std::uint64_t process, std::uint64_t had) override {
+    requests.push_back({process, had});
   }
   far_end connect(std::uint64_t process) {
     auto [here, there] = pulsar::socket_pair(SOCK_STREAM);

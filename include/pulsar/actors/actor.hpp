@@ -176,6 +176,8 @@ class actor_base {
   bool serial_ = false;
   bool tasks_closed_ = false;  // tasks are cancelled as they come
   pump_node* const pump_;
+  actor_base* older_ = nullptr;  // of the same loop
+  actor_base* younger_ = nullptr;
   detail::invocation* under_way_ = nullptr;  // commands that wait for something
   detail::activity* activities_ = nullptr;
   std::size_t activity_count_ = 0;

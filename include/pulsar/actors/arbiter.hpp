@@ -23,8 +23,6 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
-#include <map>
-#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
@@ -39,7 +37,11 @@ struct worker_options {
   event_loop::duration timeout = std::chrono::seconds(30);  ///< For the hand-shake.
 };
 
-class arbiter final : public actor<arbiter> {
+class arbiter;
+template <>
+inline constexpr bool detail::only_encoded<arbiter> = true;
+
+class arbiter final : public actor<arbiter>, detail::peers::introducer {
  public:
   /// Called when a worker process has ended.
   using exit_callback = std::function<void(const exit_status&)>;
@@ -48,7 +50,13 @@ class arbiter final : public actor<arbiter> {
   static arbiter* instance() noexcept { return instance_; }
 
   arbiter() { instance_ = this; }
-  ~arbiter() override { instance_ = nullptr; }
+  ~arbiter() override {
+    instance_ = nullptr;
+    while (first_ != nullptr) {
+      first_->control->close();
+      leave(*first_);
+    }
+  }
 
   void on_start();
 
@@ -66,20 +74,27 @@ class arbiter final : public actor<arbiter> {
 
   /// SIGKILL to all workers.
   void kill_workers() noexcept {
-    for (auto& [process, w] : workers_) w->process.signal(SIGKILL);
+    for (auto* w = first_; w != nullptr; w = w->next) w->process.signal(SIGKILL);
   }
 
   /// Sends a signal to a worker; false if there is none of that number.
   bool signal_worker(std::uint64_t process, int signal) {
-    const auto found = workers_.find(process);
-    return found != workers_.end() && found->second->process.signal(signal);
+    auto* w = workers_.find(process);
+    return w != nullptr && w->process.signal(signal);
   }
 
   /// The system's number of a worker process, or nothing.
   std::optional<std::int64_t> pid_of(std::uint64_t process) const {
-    const auto found = workers_.find(process);
-    if (found == workers_.end()) return std::nullopt;
-    return found->second->process.pid();
+    const auto* w = workers_.find(process);
+    if (w == nullptr) return std::nullopt;
+    return w->process.pid();
+  }
+
+  /// The processes of the workers.
+  std::vector<std::int64_t> worker_pids() const {
+    std::vector<std::int64_t> pids;
+    for (const auto* w = first_; w != nullptr; w = w->next) pids.push_back(w->process.pid());
+    return pids;
   }
 
   // -- commands --------------------------------------------------------------------
@@ -88,49 +103,63 @@ class arbiter final : public actor<arbiter> {
   future<detail::birth_notice> spawn_process(detail::birth_request request);
   /// The number of the actor of that name; 0 if there is none.
   std::uint64_t find(std::string name) const {
-    // One that is being born has its name, but no number yet.
-    if (const auto found = names_.find(name); found != names_.end()) return found->second;
-    return registry::instance().find(name).id();
-  }
-  /// The processes of the workers.
-  std::vector<std::int64_t> worker_pids() const {
-    std::vector<std::int64_t> pids;
-    for (const auto& [process, w] : workers_) pids.push_back(w->process.pid());
-    return pids;
+    const auto found = registry::instance().find(name);
+    const auto* cell = detail::ref_access::cell(found);
+    // One that is being born in another process has its name, but no number yet.
+    const bool unborn = cell != nullptr && !cell->local() &&
+                        registry::process_of(cell->id) == detail::arbiter_process;
+    return unborn ? 0 : found.id();
   }
 
-  using commands = pulsar::commands<&arbiter::spawn_process, &arbiter::find, &arbiter::worker_pids>;
+  using commands = pulsar::commands<&arbiter::spawn_process, &arbiter::find>;
 
  private:
-  struct worker_process {
-    worker_process() = default;
-    worker_process(const worker_process&) = delete;
-    worker_process& operator=(const worker_process&) = delete;
-    ~worker_process() {
+  // Counted: by the list of the living, and by whoever waits for something of it.
+  struct worker_process final : detail::counted, detail::control_line::owner {
+    explicit worker_process(arbiter& a) noexcept : root(a) {}
+    ~worker_process() override {
+      if (control) control->close();
       if (exit_watch) exit_watch->release();  // the handle is the child's
     }
+    void on_packet(detail::control_message&& m, std::vector<unique_fd>&&) override {
+      const auto alive = detail::share(*this);
+      root.on_control(*this, std::move(m));
+    }
+    void on_control_end(detail::control_ending how) override {
+      const auto alive = detail::share(*this);
+      root.on_control_end(*this, how);
+    }
 
+    arbiter& root;
     std::uint64_t number = 0;
     std::uint64_t lines = 1;  // that it was given to this process
     bool leaving = false;
     child process;
-    std::shared_ptr<detail::control_line> control;
-    std::unique_ptr<detail::watched_descriptor> exit_watch;
+    detail::counted_pointer<detail::control_line> control;
+    std::optional<detail::watched_descriptor> exit_watch;
     std::optional<promise<>> greeted;
     std::vector<promise<>> gone;
     exit_callback on_exit;
+    // How many lines it was given to each worker that is younger.
+    std::vector<std::pair<std::uint64_t, std::uint64_t>> introduced;
+    worker_process* previous = nullptr;  // in the list of the living
+    worker_process* next = nullptr;
   };
+  using worker_pointer = detail::counted_pointer<worker_process>;
 
   /// Keeps a name for an actor that is being born in another process.
   class name_claim;
 
-  void on_control(const std::shared_ptr<worker_process>& w, detail::control_message&& m);
+  void enter(worker_process& w);
+  void leave(worker_process& w) noexcept;
+  void introduce(std::uint64_t wanted, std::uint64_t) override { connect(wanted); }
+  void on_control(worker_process& w, detail::control_message&& m);
   void on_control_end(worker_process& w, detail::control_ending how);
   void introduce(worker_process& asker, std::uint64_t wanted, std::uint64_t had);
   void connect(std::uint64_t wanted);
   void give_line(worker_process& to, std::uint64_t process, unique_fd socket);
   void free_names(std::uint64_t process);
-  static future<> watch(event_loop& loop, arbiter& self, std::shared_ptr<worker_process> w);
+  static future<> watch(event_loop& loop, arbiter& self, worker_pointer w);
   void on_exit(worker_process& w, const exit_status& status);
   static future<std::uint64_t> start(event_loop& loop, arbiter& self, worker_options options,
                                      std::vector<int> inherited, exit_callback on_exit);
@@ -138,11 +167,9 @@ class arbiter final : public actor<arbiter> {
   inline static arbiter* instance_ = nullptr;
   // Of the program: a reference from an earlier run must not fit an actor of this one.
   inline static std::uint64_t last_serial_ = 0;
-  std::map<std::uint64_t, std::shared_ptr<worker_process>> workers_;
-  // Actors of other processes; the registry has their names too, so that nobody here takes them.
-  std::map<std::string, std::uint64_t> names_;
-  // How many lines each two workers were given.
-  std::map<std::pair<std::uint64_t, std::uint64_t>, std::uint64_t> introduced_;
+  detail::number_map<worker_process> workers_;
+  worker_process* first_ = nullptr;  // of the workers, the oldest
+  worker_process* last_ = nullptr;
   bool ending_ = false;
 };
 

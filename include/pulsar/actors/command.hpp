@@ -31,6 +31,7 @@
 #include <string_view>
 #include <tuple>
 #include <type_traits>
+#include <utility>
 
 namespace pulsar {
 
@@ -127,21 +128,20 @@ struct command_traits {
   static constexpr bool asynchronous = is_future<returned>;
 
   template <class A>
-  static decltype(auto) call(A& actor, arguments& args) {
-    return std::apply(
-        [&actor](auto&... a) -> decltype(auto) {
-          return invoke<A>(actor, std::type_identity<parameters>(), a...);
-        },
-        args);
+  static returned call(A& actor, arguments& args) {
+    return invoke(actor, args, std::make_index_sequence<arity>());
   }
 
  private:
-  template <class A, class... P, class... T>
-  static decltype(auto) invoke(A& actor, std::type_identity<std::tuple<P...>>, T&... a) {
+  // By hand, for std::apply costs each command six functions.
+  template <class A, std::size_t... I>
+  static returned invoke(A& actor, [[maybe_unused]] arguments& args, std::index_sequence<I...>) {
     if constexpr (std::is_member_pointer_v<decltype(Function)>) {
-      return (static_cast<owner&>(actor).*Function)(static_cast<P&&>(a)...);
+      return (static_cast<owner&>(actor).*Function)(
+          static_cast<std::tuple_element_t<I, parameters>&&>(std::get<I>(args))...);
     } else {
-      return Function(static_cast<actor_base&>(actor), static_cast<P&&>(a)...);
+      return Function(static_cast<actor_base&>(actor),
+                      static_cast<std::tuple_element_t<I, parameters>&&>(std::get<I>(args))...);
     }
   }
 };

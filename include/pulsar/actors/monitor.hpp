@@ -19,13 +19,13 @@
 #include <pulsar/actors/spawn.hpp>
 #include <pulsar/core/task_group.hpp>
 #include <pulsar/core/timeout.hpp>
+#include <pulsar/core/when_all.hpp>
 
 #include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <optional>
-#include <random>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -64,7 +64,8 @@ struct worker_plan {
 
 namespace detail {
 
-/// A worker in a thread, or in the loop of the master.
+/// A worker in a thread, or in the loop of the master. Its coroutines, as those of the monitor, are
+/// templates: g++ 12 emits the body of any other, and all that it calls, used or not.
 class local_worker final : public actor<local_worker> {
  public:
   local_worker(std::function<std::unique_ptr<worker_body>()> make, std::vector<int> descriptors,
@@ -73,10 +74,12 @@ class local_worker final : public actor<local_worker> {
     for (const int fd : descriptors) descriptors_.emplace_back(fd);
   }
 
+  template <class = void>
   future<> on_start() {
     body_ = make_();
     co_await body_->start(std::move(descriptors_), std::move(settings_));
   }
+  template <class = void>
   future<> on_stopping() {
     if (body_ != nullptr) co_await body_->stop(grace_);
   }
@@ -106,6 +109,7 @@ class monitor {
   monitor& operator=(const monitor&) = delete;
 
   /// Starts the workers; done when all are ready. Throws `program_exit`.
+  template <class = void>
   future<> start() {
     for (auto& s : slots_) group_.add(keep(loop_, *this, s));
     // Ready, or one has given up for good.
@@ -118,9 +122,11 @@ class monitor {
   }
 
   /// Replaces workers as they end. Never done by itself; throws `program_exit`.
+  template <class = void>
   future<> watch() { return group_.join(); }
 
   /// Ends all workers; done when they are gone.
+  template <class = void>
   future<> stop(event_loop::duration grace) { return stop_all(loop_, *this, grace); }
 
   /// How many workers are ready.
@@ -143,6 +149,7 @@ class monitor {
   }
 
   // One worker after another, for ever.
+  template <class = void>
   static future<> keep(event_loop& loop, monitor& self, slot& s) {
     event_loop::duration delay{};
     for (;;) {
@@ -180,11 +187,14 @@ class monitor {
   }
 
   event_loop::duration with_jitter(event_loop::duration d) {
-    std::uniform_real_distribution<double> part(0.75, 1.25);
-    return std::chrono::duration_cast<event_loop::duration>(d * part(random_));
+    // Knuth's MMIX generator: to parse <random> takes a third of a second.
+    random_ = random_ * 6364136223846793005ULL + 1442695040888963407ULL;
+    const auto thousandths = static_cast<event_loop::duration::rep>(750 + (random_ >> 33) % 501);
+    return d / 1000 * thousandths;
   }
 
   // Starts one worker; `gone` is told how it ended.
+  template <class = void>
   static future<> begin(event_loop&, monitor& self, slot& s,
                         std::shared_ptr<promise<std::string>> gone) {
     if (self.plan_.concurrency == concurrency_kind::process) {
@@ -222,6 +232,7 @@ class monitor {
     }
   }
 
+  template <class = void>
   static future<> stop_all(event_loop& loop, monitor& self, event_loop::duration grace) {
     self.group_.cancel();
     auto joined = co_await as_result(self.group_.join());
@@ -233,6 +244,7 @@ class monitor {
     co_await when_all(std::move(all));
   }
 
+  template <class = void>
   static future<> stop_local(event_loop&, actor_ref<detail::local_worker> who) {
     auto stopped = co_await as_result(send(who, cmd::stop));
     if (!stopped && stopped.code() != errc::actor_gone && stopped.code() != errc::cancelled) {
@@ -245,7 +257,7 @@ class monitor {
   task_group group_;
   std::vector<slot> slots_;
   std::optional<promise<>> changed_;
-  std::minstd_rand random_{std::random_device()()};
+  std::uint64_t random_ = static_cast<std::uint64_t>(loop_.time().time_since_epoch().count());
 };
 
 }  // namespace pulsar

@@ -48,16 +48,17 @@ struct process {
     request.mailbox_bound = options.mailbox_bound;
     const buffer encoded = encode(args);
     request.arguments.assign(encoded.begin(), encoded.end());
-    return start<A>(event_loop::current(), std::move(request));
+    auto& loop = event_loop::current();
+    return detail::ref_when_born<A>(loop, start(loop, std::move(request)));
   }
 
  private:
-  template <class A>
-  static future<actor_ref<A>> start(event_loop&, detail::birth_request request) {
+  template <class = void>
+  static future<detail::cell_pointer> start(event_loop&, detail::birth_request request) {
     const auto root = arbiter_ref();
     auto notice =
         co_await detail::ask_patiently<&arbiter::spawn_process>(root, std::move(request));
-    co_return detail::ref_access::make<A>(detail::cell_of(notice.id, notice.name));
+    co_return detail::cell_of(notice.id, notice.name);
   }
 };
 

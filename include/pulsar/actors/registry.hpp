@@ -5,16 +5,17 @@
 /// The actors of this process, by number and by name. Any thread.
 
 #include <pulsar/actors/detail/cell.hpp>
+#include <pulsar/actors/detail/number_map.hpp>
 #include <pulsar/actors/ref.hpp>
 #include <pulsar/core/error.hpp>
 
+#include <algorithm>
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
-#include <map>
 #include <mutex>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -41,22 +42,23 @@ class registry {
   /// The actor of this name; empty if this process has none.
   actor_ref<> find(std::string_view name) const {
     const std::lock_guard lock(mutex_);
-    const auto found = names_.find(name);
-    return found == names_.end() ? actor_ref<>() : detail::ref_access::make(found->second);
+    return ref_to(find_named(name));
   }
   /// The actor of this number.
   actor_ref<> find(std::uint64_t id) const {
     const std::lock_guard lock(mutex_);
-    const auto found = actors_.find(id);
-    return found == actors_.end() ? actor_ref<>() : detail::ref_access::make(found->second);
+    return ref_to(actors_.find(id));
   }
   /// All of them, in the order of their numbers.
   std::vector<actor_ref<>> all() const {
-    const std::lock_guard lock(mutex_);
-    std::map<std::uint64_t, actor_ref<>> sorted;
-    for (const auto& [id, cell] : actors_) sorted.emplace(id, detail::ref_access::make(cell));
     std::vector<actor_ref<>> out;
-    for (auto& [id, ref] : sorted) out.push_back(std::move(ref));
+    {
+      const std::lock_guard lock(mutex_);
+      std::size_t at = 0;
+      while (auto* cell = actors_.next(at)) out.push_back(ref_to(cell));
+    }
+    std::sort(out.begin(), out.end(),
+              [](const actor_ref<>& a, const actor_ref<>& b) { return a.id() < b.id(); });
     return out;
   }
 
@@ -64,23 +66,30 @@ class registry {
   /// when another has it.
   void enter(const detail::cell_pointer& cell, bool named) {
     const std::lock_guard lock(mutex_);
-    if (named && !names_.emplace(cell->name, cell).second) {
+    if (named && find_named(cell->name) != nullptr) {
       throw error(errc::name_taken, "an actor named '" + cell->name + "' is alive already");
     }
-    actors_.emplace(cell->id, cell);
+    if (!actors_.insert(cell->id, cell.get())) return;
+    cell->take();
+    if (!named) return;
+    const auto hash = hash_of(cell->name);
+    cell->next_of_hash = named_.erase(hash);
+    named_.insert(hash, cell.get());
   }
-  void leave(const detail::actor_cell& cell) {
-    detail::cell_pointer a;
-    detail::cell_pointer b;
+  void leave(detail::actor_cell& cell) {
+    detail::cell_pointer last;  // goes after the lock
     const std::lock_guard lock(mutex_);
-    if (const auto at = actors_.find(cell.id); at != actors_.end()) {
-      a = std::move(at->second);
-      actors_.erase(at);
+    last = detail::cell_pointer(forget(cell.id));
+  }
+  /// Forgets the actors of another process, which has ended.
+  void leave_process(std::uint64_t number) {
+    std::vector<detail::cell_pointer> gone;
+    const std::lock_guard lock(mutex_);
+    std::size_t at = 0;
+    while (auto* cell = actors_.next(at)) {
+      if (process_of(cell->id) == number) gone.push_back(detail::share(*cell));
     }
-    if (const auto at = names_.find(cell.name); at != names_.end() && at->second.get() == &cell) {
-      b = std::move(at->second);
-      names_.erase(at);
-    }
+    for (const auto& cell : gone) forget(cell->id)->drop();
   }
 
   /// Which process this is; set once, before the first actor.
@@ -89,11 +98,37 @@ class registry {
   }
 
  private:
+  static actor_ref<> ref_to(detail::actor_cell* cell) {
+    return cell == nullptr ? actor_ref<>() : detail::ref_access::make(detail::share(*cell));
+  }
+
+  // Gives back the reference that was held, or null.
+  detail::actor_cell* forget(std::uint64_t id) {
+    auto* cell = actors_.erase(id);
+    if (cell == nullptr) return nullptr;
+    const auto hash = hash_of(cell->name);
+    detail::actor_cell* first = named_.erase(hash);
+    detail::actor_cell** at = &first;
+    while (*at != nullptr && *at != cell) at = &(*at)->next_of_hash;
+    if (*at != nullptr) *at = cell->next_of_hash;
+    if (first != nullptr) named_.insert(hash, first);
+    return cell;
+  }
+
+  static std::uint64_t hash_of(std::string_view name) noexcept {
+    return std::hash<std::string_view>()(name);
+  }
+  detail::actor_cell* find_named(std::string_view name) const noexcept {
+    auto* cell = named_.find(hash_of(name));
+    while (cell != nullptr && cell->name != name) cell = cell->next_of_hash;
+    return cell;
+  }
+
   std::atomic<std::uint64_t> process_{1};
   std::atomic<std::uint64_t> last_{1};
   mutable std::mutex mutex_;
-  std::unordered_map<std::uint64_t, detail::cell_pointer> actors_;
-  std::map<std::string, detail::cell_pointer, std::less<>> names_;
+  detail::number_map<detail::actor_cell> actors_;  // each holds a reference
+  detail::number_map<detail::actor_cell> named_;  // those that were given a name, by its hash
 };
 
 }  // namespace pulsar

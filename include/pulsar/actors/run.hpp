@@ -23,7 +23,6 @@
 #include <chrono>
 #include <cstdlib>
 #include <exception>
-#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -86,10 +85,20 @@ namespace detail {
 /// The master's side of `run`: one arbiter, one loop.
 class master {
  public:
-  using body = std::function<future<>()>;
+  /// Runs `app()` until it has ended, or a signal ends it; then ends every worker and actor.
+  template <class App>
+  int run(App app) {
+    return run_body([](void* a) -> future<> { return (*static_cast<App*>(a))(); }, &app);
+  }
 
-  /// Runs `app` until it has ended, or a signal ends it; then ends every worker and actor.
-  int run(body app) {
+  event_loop& loop() noexcept { return loop_; }
+  void set_grace(event_loop::duration grace) noexcept { grace_ = grace; }
+  void set_exit_code(int code) noexcept { exit_code_ = code; }
+
+ private:
+  using body = future<> (*)(void* app);
+
+  int run_body(body call, void* app) {
     this_process().require_serving("run an event loop");
     ::signal(SIGPIPE, SIG_IGN);
     raise_descriptor_limit();
@@ -101,17 +110,12 @@ class master {
     loop_.add_signal_handler(SIGINT, [this] { interrupt("INT"); });
     loop_.add_signal_handler(SIGQUIT, [this] { quit(); });
     loop_.create_task([this] { return begin(arbiter_); }).detach();
-    whole(*this, std::move(app), loop_).detach();
+    whole(*this, call, app, loop_).detach();
     loop_.run_forever();
     loop_.close();
     return exit_code_;
   }
 
-  event_loop& loop() noexcept { return loop_; }
-  void set_grace(event_loop::duration grace) noexcept { grace_ = grace; }
-  void set_exit_code(int code) noexcept { exit_code_ = code; }
-
- private:
   static future<> begin(cell_pointer cell) { return actor_access::begin(std::move(cell)); }
 
   void interrupt(std::string_view which) {
@@ -134,10 +138,10 @@ class master {
     });
   }
 
-  static future<> whole(master& self, body app, event_loop& loop) {
+  static future<> whole(master& self, body call, void* app, event_loop& loop) {
     std::exception_ptr why;
     try {
-      self.app_ = app();
+      self.app_ = call(app);
       co_await self.app_;
     } catch (const program_exit& e) {
       log::critical("{}", e.what());
@@ -162,15 +166,31 @@ class master {
 
   // The loop goes on meanwhile: their last words may be for its actors.
   static future<> join_threads(event_loop& loop) {
-    auto joined = std::make_shared<promise<>>(loop);
-    auto done = joined->get_future();
-    std::thread joiner([joined, inbox = loop_access::inbox(loop)] {
-      actor_threads::instance().stop_all();
-      post_to(*inbox, [joined] { joined->set_value(); });
-    });
+    auto* joining = new joined_threads(loop);
+    auto done = joining->done.get_future();
+    std::thread joiner(&joined_threads::join, static_cast<void*>(joining));
     auto waited = co_await as_result(std::move(done));
     joiner.join();
   }
+
+  // Goes to a thread that may block, and comes back when all others have ended.
+  struct joined_threads : task_node {
+    explicit joined_threads(event_loop& loop)
+        : task_node(&run), done(loop), inbox(loop_access::inbox(loop)) {}
+    static void join(void* data) {
+      auto* self = static_cast<joined_threads*>(data);
+      actor_threads::instance().stop_all();
+      const auto way = self->inbox;
+      if (!way->push(self)) delete self;
+    }
+    static void run(task_node* node, bool drop) {
+      auto* self = static_cast<joined_threads*>(node);
+      if (!drop) self->done.set_value();
+      delete self;
+    }
+    promise<> done;
+    std::shared_ptr<loop_inbox> inbox;
+  };
 
   event_loop loop_;
   cell_pointer arbiter_;
@@ -189,7 +209,7 @@ int run(int argc, char** argv, App app) {
   serve_if_worker(argc, argv);
   if (!detail::read_concurrency(argc, argv)) return 2;
   detail::master m;
-  return m.run([app = std::move(app)]() mutable { return app(); });
+  return m.run(std::move(app));
 }
 
 /// The same without a command line.

@@ -13,7 +13,6 @@
 #include <cstdint>
 #include <exception>
 #include <functional>
-#include <map>
 #include <span>
 #include <string>
 #include <string_view>
@@ -32,14 +31,11 @@ class loop_actors {
   loop_actors& operator=(const loop_actors&) = delete;
   inline ~loop_actors();
 
-  void add(cell_pointer cell) {
-    const auto id = cell->id;
-    cells_.emplace(id, std::move(cell));
-  }
-  void remove(const actor_cell& cell) noexcept { cells_.erase(cell.id); }
+  inline void add(actor_base& a) noexcept;
+  inline void remove(actor_base& a) noexcept;
 
-  bool empty() const noexcept { return cells_.empty(); }
-  const cell_pointer& youngest() const noexcept { return cells_.rbegin()->second; }
+  bool empty() const noexcept { return youngest_ == nullptr; }
+  actor_base& youngest() const noexcept { return *youngest_; }
 
  private:
   // Keeps cells behind what is ready in a loop that closes: commands name them until they are gone.
@@ -50,7 +46,7 @@ class loop_actors {
   };
 
   event_loop& loop_;
-  std::map<std::uint64_t, cell_pointer> cells_;  // by number, and so by age
+  actor_base* youngest_ = nullptr;
 };
 
 /// What the machinery around actors may do with them.
@@ -61,7 +57,7 @@ struct actor_access {
     a.context_ = new context(cell->name);
     a.context_->owner = &a;
     a.serial_ = a.type_->serial;
-    loop_access::local<loop_actors>(*cell->loop).add(cell);
+    loop_access::local<loop_actors>(*cell->loop).add(a);
     a.cell_ = std::move(cell);
   }
   /// What `A` says counts from now on, not what the class says that derives from `actor` itself.
@@ -81,6 +77,8 @@ struct actor_access {
   static std::vector<std::string> command_names(const actor_base& a) {
     return a.type_->command_names();
   }
+  static actor_base*& older(actor_base& a) noexcept { return a.older_; }
+  static actor_base*& younger(actor_base& a) noexcept { return a.younger_; }
   static context* context_of(actor_base& a) noexcept { return a.context_; }
   static const cell_pointer& cell(const actor_base& a) noexcept { return a.cell_; }
   /// Frees an actor whose loop closes, behind all that uses it.
@@ -104,13 +102,29 @@ struct actor_access {
   }
 };
 
+void loop_actors::add(actor_base& a) noexcept {
+  actor_access::older(a) = youngest_;
+  if (youngest_ != nullptr) actor_access::younger(*youngest_) = &a;
+  youngest_ = &a;
+}
+
+void loop_actors::remove(actor_base& a) noexcept {
+  actor_base* older = actor_access::older(a);
+  actor_base* younger = actor_access::younger(a);
+  if (older != nullptr) actor_access::younger(*older) = younger;
+  (younger != nullptr ? actor_access::older(*younger) : youngest_) = older;
+}
+
 loop_actors::~loop_actors() {
   std::vector<cell_pointer> gone;
-  while (!cells_.empty()) {
-    const cell_pointer& cell = gone.emplace_back(youngest());
-    remove(*cell);
-    registry::instance().leave(*cell);
-    if (auto* actor = std::exchange(cell->actor, nullptr)) actor_access::abandon(*actor);
+  while (!empty()) {
+    actor_base& actor = youngest();
+    gone.push_back(actor_access::cell(actor));
+    remove(actor);
+    auto& cell = *gone.back();
+    registry::instance().leave(cell);
+    cell.actor = nullptr;
+    actor_access::abandon(actor);
   }
   loop_access::push_ready(loop_, new remains(std::move(gone)));
 }
@@ -499,7 +513,7 @@ inline future<> actor_base::end(detail::cell_pointer self, event_loop::duration 
   auto reason = a.reason_;
   self->actor = nullptr;
   registry::instance().leave(*self);
-  detail::loop_access::local<detail::loop_actors>(*self->loop).remove(*self);
+  detail::loop_access::local<detail::loop_actors>(*self->loop).remove(a);
   detail::actor_access::destroy(a);
   for (auto& w : waiters) w.set_value();
   if (on_end) on_end(reason);

@@ -5,7 +5,6 @@
 
 #include <pulsar/actors/arbiter.hpp>
 #include <pulsar/actors/send.hpp>
-#include <pulsar/core/when_all.hpp>
 
 #include <sys/socket.h>
 #include <unistd.h>
@@ -43,17 +42,14 @@ auto ask_patiently(const actor_ref<A>& ref, Args&&... args) {
 class arbiter::name_claim {
  public:
   /// Throws `errc::name_taken`.
-  name_claim(arbiter& owner, const std::string& name)
-      : owner_(owner), cell_(new detail::remote_cell(registry::instance().next_id(), name)) {
+  explicit name_claim(const std::string& name)
+      : cell_(new detail::remote_cell(registry::instance().next_id(), name)) {
     registry::instance().enter(cell_, true);
-    owner_.names_.emplace(name, 0);
   }
   name_claim(const name_claim&) = delete;
   name_claim& operator=(const name_claim&) = delete;
   ~name_claim() {
-    if (!cell_) return;
-    registry::instance().leave(*cell_);
-    owner_.names_.erase(cell_->name);
+    if (cell_) registry::instance().leave(*cell_);
   }
 
   /// The actor has been born; `free_names` is what ends its name.
@@ -61,18 +57,30 @@ class arbiter::name_claim {
     const detail::cell_pointer born(new detail::remote_cell(id, cell_->name));
     registry::instance().leave(*cell_);
     registry::instance().enter(born, true);
-    owner_.names_[cell_->name] = id;
     cell_ = {};
   }
 
  private:
-  arbiter& owner_;
   detail::cell_pointer cell_;  // holds the place
 };
 
 inline void arbiter::on_start() {
-  detail::loop_access::local<detail::peers>(loop()).on_unknown(
-      [this](std::uint64_t wanted, std::uint64_t) { connect(wanted); });
+  detail::loop_access::local<detail::peers>(loop()).on_unknown(this);
+}
+
+inline void arbiter::enter(worker_process& w) {
+  workers_.insert(w.number, &w);
+  w.take();
+  w.previous = last_;
+  (last_ != nullptr ? last_->next : first_) = &w;
+  last_ = &w;
+}
+
+inline void arbiter::leave(worker_process& w) noexcept {
+  workers_.erase(w.number);
+  (w.previous != nullptr ? w.previous->next : first_) = w.next;
+  (w.next != nullptr ? w.next->previous : last_) = w.previous;
+  w.drop();
 }
 
 inline future<std::uint64_t> arbiter::start_worker(worker_options options,
@@ -85,13 +93,14 @@ inline future<std::uint64_t> arbiter::start(event_loop& loop, arbiter& self,
                                             worker_options options, std::vector<int> inherited,
                                             exit_callback on_exit) {
   if (self.ending_) throw error(errc::spawn_failed, "the program ends: no worker is started");
-  auto w = std::make_shared<worker_process>();
+  const worker_pointer w(new worker_process(self));
   const std::uint64_t serial = ++last_serial_;
   w->number = detail::process_of_worker(serial);
   w->on_exit = std::move(on_exit);
   auto [control, their_control] = socket_pair(SOCK_SEQPACKET);
   auto [stream, their_stream] = socket_pair(SOCK_STREAM);
-  w->control = std::make_shared<detail::control_line>(loop, std::move(control));
+  w->control = detail::counted_pointer<detail::control_line>(
+      new detail::control_line(loop, std::move(control)));
 
   worker_marker marker;
   marker.control = 3;
@@ -101,7 +110,7 @@ inline future<std::uint64_t> arbiter::start(event_loop& loop, arbiter& self,
   marker.ordinal = options.ordinal;
   marker.arbiter = ::getpid();
   std::vector<int> descriptors{their_control.get(), their_stream.get()};
-  descriptors.insert(descriptors.end(), inherited.begin(), inherited.end());
+  for (const int fd : inherited) descriptors.push_back(fd);
   const std::vector<environment_change> environment{{worker_variable, to_string(marker)}};
   const int blocked[] = {SIGINT, SIGHUP, SIGTERM, SIGQUIT};
   child_options start;
@@ -115,16 +124,10 @@ inline future<std::uint64_t> arbiter::start(event_loop& loop, arbiter& self,
   their_stream.reset();
 
   auto& lines = detail::loop_access::local<detail::peers>(loop);
-  self.workers_.emplace(w->number, w);
+  self.enter(*w);
   w->greeted.emplace(loop);
   auto greeted = w->greeted->get_future();
-  w->control->start(
-      [&self, weak = std::weak_ptr(w)](detail::control_message&& m, std::vector<unique_fd>&&) {
-        if (const auto alive = weak.lock()) self.on_control(alive, std::move(m));
-      },
-      [&self, weak = std::weak_ptr(w)](detail::control_ending how) {
-        if (const auto alive = weak.lock()) self.on_control_end(*alive, how);
-      });
+  w->control->start(*w);
   lines.add(w->number, std::move(stream));
   watch(loop, self, w).detach();
 
@@ -146,8 +149,7 @@ inline future<std::uint64_t> arbiter::start(event_loop& loop, arbiter& self,
   co_return w->number;
 }
 
-inline void arbiter::on_control(const std::shared_ptr<worker_process>& w,
-                                detail::control_message&& m) {
+inline void arbiter::on_control(worker_process& w, detail::control_message&& m) {
   switch (m.kind) {
     case detail::control_kind::hello: {
       auto difference = image::difference(image::describe(), m.objects);
@@ -155,23 +157,23 @@ inline void arbiter::on_control(const std::shared_ptr<worker_process>& w,
       detail::control_message answer;
       answer.kind = difference ? detail::control_kind::refused : detail::control_kind::welcome;
       answer.text = difference.value_or("");
-      w->control->send(answer);
-      if (!w->greeted || w->greeted->done()) return;
+      w.control->send(answer);
+      if (!w.greeted || w.greeted->done()) return;
       if (difference) {
-        w->greeted->set_exception(
+        w.greeted->set_exception(
             std::make_exception_ptr(error(errc::incompatible, *difference)));
       } else {
-        w->greeted->set_value();
+        w.greeted->set_value();
       }
       break;
     }
-    case detail::control_kind::introduce: introduce(*w, m.number, m.count); break;
+    case detail::control_kind::introduce: introduce(w, m.number, m.count); break;
     case detail::control_kind::leaving:
-      w->leaving = true;
-      free_names(w->number);
+      w.leaving = true;
+      free_names(w.number);
       break;
     default:
-      log::error("worker process {} sent a control packet of unknown kind", w->process.pid());
+      log::error("worker process {} sent a control packet of unknown kind", w.process.pid());
       break;
   }
 }
@@ -183,8 +185,8 @@ inline void arbiter::on_control_end(worker_process& w, detail::control_ending ho
     return;
   }
   // It ends. If it gets stuck on the way, nobody could tell it anything.
-  loop().call_later(std::chrono::seconds(5), [weak = std::weak_ptr(workers_.at(w.number))] {
-    const auto late = weak.lock();
+  loop().call_later(std::chrono::seconds(5), [number = w.number] {
+    auto* late = instance_ == nullptr ? nullptr : instance_->workers_.find(number);
     if (late != nullptr && late->process.signal(SIGKILL)) {
       log::warning("worker process {} was stuck at its end and was killed", late->process.pid());
     }
@@ -198,8 +200,8 @@ inline void arbiter::introduce(worker_process& asker, std::uint64_t wanted, std:
     if (asker.lines <= had) connect(asker.number);
     return;
   }
-  const auto other = workers_.find(wanted);
-  if (other == workers_.end() || other->second->number == asker.number) {
+  auto* other = workers_.find(wanted);
+  if (other == nullptr || other == &asker) {
     detail::control_message m;
     m.kind = detail::control_kind::down;
     m.number = wanted;
@@ -207,23 +209,30 @@ inline void arbiter::introduce(worker_process& asker, std::uint64_t wanted, std:
     asker.control->send(m);
     return;
   }
-  auto& given = introduced_[std::minmax(asker.number, wanted)];
-  if (given > had) return;
+  // Noted at the older one.
+  auto& older = asker.number < wanted ? asker : *other;
+  const auto younger = std::max(asker.number, wanted);
+  std::uint64_t* given = nullptr;
+  for (auto& [process, count] : older.introduced) {
+    if (process == younger) given = &count;
+  }
+  if (given == nullptr) given = &older.introduced.emplace_back(younger, 0).second;
+  if (*given > had) return;
   auto [one, two] = socket_pair(SOCK_STREAM);
-  ++given;
+  ++*given;
   give_line(asker, wanted, std::move(one));
-  give_line(*other->second, asker.number, std::move(two));
+  give_line(*other, asker.number, std::move(two));
 }
 
 // A new line between a worker and this process, after the first one has broken.
 inline void arbiter::connect(std::uint64_t wanted) {
   auto& lines = detail::loop_access::local<detail::peers>(loop());
-  const auto other = workers_.find(wanted);
-  if (other == workers_.end()) return lines.down(wanted, "it has ended");
+  auto* other = workers_.find(wanted);
+  if (other == nullptr) return lines.down(wanted, "it has ended");
   auto [one, two] = socket_pair(SOCK_STREAM);
-  ++other->second->lines;
+  ++other->lines;
   lines.add(wanted, std::move(one));
-  give_line(*other->second, detail::arbiter_process, std::move(two));
+  give_line(*other, detail::arbiter_process, std::move(two));
 }
 
 inline void arbiter::give_line(worker_process& to, std::uint64_t process, unique_fd socket) {
@@ -234,18 +243,11 @@ inline void arbiter::give_line(worker_process& to, std::uint64_t process, unique
 }
 
 inline void arbiter::free_names(std::uint64_t process) {
-  std::erase_if(names_, [&](const auto& entry) {
-    if (registry::process_of(entry.second) != process) return false;
-    auto& names = registry::instance();
-    if (const auto held = names.find(entry.second)) names.leave(*detail::ref_access::cell(held));
-    return true;
-  });
+  registry::instance().leave_process(process);
 }
 
-inline future<> arbiter::watch(event_loop& loop, arbiter& self,
-                               std::shared_ptr<worker_process> w) {
-  w->exit_watch =
-      std::make_unique<detail::watched_descriptor>(loop.context(), w->process.handle());
+inline future<> arbiter::watch(event_loop& loop, arbiter& self, worker_pointer w) {
+  w->exit_watch.emplace(loop.context(), w->process.handle());
   std::optional<exit_status> status;
   while (!status) {
     auto waited =
@@ -258,13 +260,14 @@ inline future<> arbiter::watch(event_loop& loop, arbiter& self,
 }
 
 inline void arbiter::on_exit(worker_process& w, const exit_status& status) {
-  const auto keep = workers_.extract(w.number);
+  const auto keep = detail::share(w);
+  leave(w);
   const std::string how = to_string(status);
   w.control->close();
   free_names(w.number);
-  std::erase_if(introduced_, [&](const auto& entry) {
-    return entry.first.first == w.number || entry.first.second == w.number;
-  });
+  for (auto* other = first_; other != nullptr; other = other->next) {
+    std::erase_if(other->introduced, [&](const auto& entry) { return entry.first == w.number; });
+  }
   if (w.greeted && !w.greeted->done()) {
     w.greeted->set_exception(std::make_exception_ptr(
         error(errc::spawn_failed, "a worker process ended before it was ready: " + how)));
@@ -274,16 +277,16 @@ inline void arbiter::on_exit(worker_process& w, const exit_status& status) {
   m.kind = detail::control_kind::down;
   m.number = w.number;
   m.text = how;
-  for (auto& [process, other] : workers_) other->control->send(m);
+  for (auto* other = first_; other != nullptr; other = other->next) other->control->send(m);
   for (auto& waiting : w.gone) waiting.set_value();
   w.gone.clear();
   if (w.on_exit) std::exchange(w.on_exit, nullptr)(status);
 }
 
 inline future<> arbiter::stop_worker(std::uint64_t process, event_loop::duration grace) {
-  const auto found = workers_.find(process);
-  if (found == workers_.end()) co_return;
-  const auto w = found->second;
+  auto* found = workers_.find(process);
+  if (found == nullptr) co_return;
+  const auto w = detail::share(*found);
   detail::control_message m;
   m.kind = detail::control_kind::stop;
   m.number = static_cast<std::uint64_t>(grace / std::chrono::milliseconds(1));
@@ -302,16 +305,18 @@ inline future<> arbiter::stop_worker(std::uint64_t process, event_loop::duration
 
 inline future<> arbiter::stop_workers(event_loop::duration grace) {
   ending_ = true;
-  while (!workers_.empty()) {
-    std::vector<future<>> all;
-    for (const auto& [process, w] : workers_) all.push_back(stop_worker(process, grace));
-    co_await when_all(std::move(all));
+  // All at once: each is asked now, and its end awaited one after another.
+  for (const auto* w = first_; w != nullptr; w = w->next) stop_worker(w->number, grace).detach();
+  while (first_ != nullptr) {
+    first_->gone.emplace_back(loop());
+    auto gone = first_->gone.back().get_future();
+    co_await std::move(gone);
   }
 }
 
 inline future<detail::birth_notice> arbiter::spawn_process(detail::birth_request request) {
   std::optional<name_claim> claim;
-  if (request.named) claim.emplace(*this, request.name);
+  if (request.named) claim.emplace(request.name);
   const auto process = co_await start_worker({}, {}, {});
   const auto node = detail::ref_access::make<detail::node>(
       detail::cell_of(detail::node_id(process), "node"));
@@ -324,8 +329,8 @@ inline future<detail::birth_notice> arbiter::spawn_process(detail::birth_request
   std::exception_ptr why;
   try {
     // It may have ended already.
-    const auto alive = workers_.find(process);
-    if (claim && alive != workers_.end() && !alive->second->leaving) claim->keep(born->id);
+    const auto* alive = workers_.find(process);
+    if (claim && alive != nullptr && !alive->leaving) claim->keep(born->id);
   } catch (...) {
     why = std::current_exception();  // another thread has taken the name in this very moment
   }

@@ -12,10 +12,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <exception>
-#include <functional>
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 
 namespace pulsar {
@@ -40,9 +40,82 @@ struct wire_outcome {
   remote_failure failure;
 };
 
-/// Takes the outcome of an encoded command; called in the loop of the actor that ran it. Empty for
-/// a tell.
-using wire_sink = std::function<void(wire_outcome&&)>;
+/// Counts as one reference to a `T`, which counts them by `take` and `drop`.
+template <class T>
+class counted_pointer {
+ public:
+  counted_pointer() noexcept = default;
+  /// Takes over a reference.
+  explicit counted_pointer(T* object) noexcept : object_(object) {}
+  counted_pointer(const counted_pointer& other) noexcept : object_(other.object_) {
+    if (object_ != nullptr) object_->take();
+  }
+  counted_pointer(counted_pointer&& other) noexcept
+      : object_(std::exchange(other.object_, nullptr)) {}
+  counted_pointer& operator=(counted_pointer other) noexcept {
+    std::swap(object_, other.object_);
+    return *this;
+  }
+  ~counted_pointer() {
+    if (object_ != nullptr) object_->drop();
+  }
+
+  T* get() const noexcept { return object_; }
+  T* operator->() const noexcept { return object_; }
+  T& operator*() const noexcept { return *object_; }
+  explicit operator bool() const noexcept { return object_ != nullptr; }
+
+ private:
+  T* object_ = nullptr;
+};
+
+/// One more reference to an object that somebody has a reference to.
+template <class T>
+counted_pointer<T> share(T& object) noexcept {
+  object.take();
+  return counted_pointer<T>(&object);
+}
+
+/// Goes with its last reference, in whatever thread that is dropped.
+class counted {
+ public:
+  counted() noexcept = default;
+  counted(const counted&) = delete;
+  counted& operator=(const counted&) = delete;
+
+  void take() noexcept { references_.fetch_add(1, std::memory_order_relaxed); }
+  void drop() noexcept {
+    if (references_.fetch_sub(1, std::memory_order_acq_rel) == 1) delete this;
+  }
+
+ protected:
+  virtual ~counted() = default;
+
+ private:
+  std::atomic<std::uint32_t> references_{1};
+};
+
+/// Takes the outcomes of encoded commands, in the threads of the actors that ran them.
+class outcome_receiver : public counted {
+ public:
+  /// `number` is what the receiver knows the command by.
+  virtual void receive(std::uint64_t number, wire_outcome&& outcome) = 0;
+};
+
+/// Where the outcome of one encoded command goes; empty for a tell.
+class wire_sink {
+ public:
+  wire_sink() noexcept = default;
+  wire_sink(outcome_receiver& to, std::uint64_t number) noexcept
+      : to_(share(to)), number_(number) {}
+
+  explicit operator bool() const noexcept { return static_cast<bool>(to_); }
+  void operator()(wire_outcome&& outcome) const { to_->receive(number_, std::move(outcome)); }
+
+ private:
+  counted_pointer<outcome_receiver> to_;
+  std::uint64_t number_ = 0;
+};
 
 /// A command and its arguments, for one actor. Owned by whoever is to `run` or to `refuse` it,
 /// which ends it.
@@ -111,6 +184,7 @@ class actor_cell : task_node {
   event_loop* const loop;  // null: the actor lives in another process
   const std::shared_ptr<loop_inbox> inbox;
   actor_base* actor = nullptr;
+  actor_cell* next_of_hash = nullptr;  // the registry's
 
  private:
   static void free_later(task_node* node, bool) { delete static_cast<actor_cell*>(node); }
@@ -118,31 +192,24 @@ class actor_cell : task_node {
   std::atomic<std::uint32_t> references_{1};
 };
 
-/// Counts as one reference.
-class cell_pointer {
- public:
-  cell_pointer() noexcept = default;
-  /// Takes over a reference.
-  explicit cell_pointer(actor_cell* cell) noexcept : cell_(cell) {}
-  cell_pointer(const cell_pointer& other) noexcept : cell_(other.cell_) {
-    if (cell_ != nullptr) cell_->take();
-  }
-  cell_pointer(cell_pointer&& other) noexcept : cell_(std::exchange(other.cell_, nullptr)) {}
-  cell_pointer& operator=(cell_pointer other) noexcept {
-    std::swap(cell_, other.cell_);
-    return *this;
-  }
-  ~cell_pointer() {
-    if (cell_ != nullptr) cell_->drop();
-  }
+using cell_pointer = counted_pointer<actor_cell>;
 
-  actor_cell* get() const noexcept { return cell_; }
-  actor_cell* operator->() const noexcept { return cell_; }
-  actor_cell& operator*() const noexcept { return *cell_; }
-  explicit operator bool() const noexcept { return cell_ != nullptr; }
+/// A command in encoded form that waits for its way.
+struct encoded_command : task_node, recycled {
+  encoded_command(void (*way)(task_node*, bool), std::uint64_t t, std::string_view c, buffer a,
+                  event_loop::time_point d, wire_sink s)
+      : task_node(way),
+        target(t),
+        command(c),
+        arguments(std::move(a)),
+        deadline(d),
+        sink(std::move(s)) {}
 
- private:
-  actor_cell* cell_ = nullptr;
+  std::uint64_t target;
+  std::string command;
+  buffer arguments;
+  event_loop::time_point deadline;
+  wire_sink sink;
 };
 
 }  // namespace pulsar::detail

@@ -4,25 +4,19 @@
 // The control pair between the arbiter and a worker: small packets, and descriptors, that never
 // wait behind the messages of users.
 
+#include <pulsar/actors/detail/cell.hpp>
 #include <pulsar/actors/detail/control_socket.hpp>
+#include <pulsar/actors/detail/watched_descriptor.hpp>
 #include <pulsar/actors/image.hpp>
 #include <pulsar/core/codec.hpp>
-#include <pulsar/core/operation.hpp>
-
-#include <asio/posix/basic_stream_descriptor.hpp>
 
 #include <cstdint>
-#include <deque>
-#include <functional>
-#include <memory>
 #include <string>
+#include <system_error>
 #include <utility>
 #include <vector>
 
 namespace pulsar::detail {
-
-/// A descriptor whose readiness is waited for.
-using watched_descriptor = asio::posix::basic_stream_descriptor<asio::io_context::executor_type>;
 
 inline constexpr std::uint32_t wire_version = 1;
 
@@ -45,6 +39,11 @@ struct control_message {
   std::uint64_t count = 0;
 };
 
+template <>
+inline constexpr bool codec::own_record<image::object_version> = true;
+template <>
+inline constexpr bool codec::own_record<control_message> = true;
+
 /// Why a control line is no more.
 enum class control_ending {
   closed,  // the other side has closed its end, or has died
@@ -52,34 +51,41 @@ enum class control_ending {
 };
 
 /// One end. Belongs to its loop.
-class control_line : public std::enable_shared_from_this<control_line> {
+class control_line : public counted {
  public:
-  using receiver = std::function<void(control_message&&, std::vector<unique_fd>&&)>;
+  /// Whoever is led by what arrives.
+  class owner {
+   public:
+    virtual void on_packet(control_message&& message, std::vector<unique_fd>&& descriptors) = 0;
+    /// Called once, when there will be no more packets.
+    virtual void on_control_end(control_ending how) = 0;
+
+   protected:
+    ~owner() = default;
+  };
 
   control_line(event_loop& loop, unique_fd fd)
       : loop_(loop), socket_(std::move(fd)), ready_(loop.context(), socket_.handle()) {}
-  control_line(const control_line&) = delete;
-  control_line& operator=(const control_line&) = delete;
-  ~control_line() { ready_.release(); }
+  ~control_line() override {
+    ready_.release();
+    while (!unsent_.empty()) delete static_cast<packet*>(unsent_.pop());
+  }
 
-  /// Calls `received` for each packet and, once, `ended` when there will be no more.
-  void start(receiver received, std::function<void(control_ending)> ended) {
-    received_ = std::move(received);
-    ended_ = std::move(ended);
-    read(loop_, shared_from_this()).detach();
+  /// Tells `o`, which must live until `close`.
+  void start(owner& o) {
+    owner_ = &o;
+    read(loop_, share(*this)).detach();
   }
 
   void send(const control_message& message, unique_fd descriptor = {}) {
     if (!open_) return;
-    packet p{encode(message), std::move(descriptor)};
-    unsent_.push_back(std::move(p));
+    unsent_.push(new packet(message, std::move(descriptor)));
     flush();
   }
 
-  /// Nothing is received any more, and `ended` is not called.
+  /// Nothing is received any more, and the owner is told nothing.
   void close() {
-    received_ = nullptr;
-    ended_ = nullptr;
+    owner_ = nullptr;
     open_ = false;
     std::error_code ignored;
     ready_.cancel(ignored);
@@ -88,37 +94,39 @@ class control_line : public std::enable_shared_from_this<control_line> {
   bool open() const noexcept { return open_; }
 
  private:
-  struct packet {
+  struct packet : task_node {
+    packet(const control_message& m, unique_fd d)
+        : task_node(nullptr), bytes(encode(m)), descriptor(std::move(d)) {}
     buffer bytes;
     unique_fd descriptor;
   };
 
   void flush() {
     while (!unsent_.empty() && !waiting_) {
-      auto& p = unsent_.front();
+      const auto& p = static_cast<const packet&>(*unsent_.front());
       const int fd = p.descriptor.get();
       try {
         const auto sent = socket_.send(p.bytes.readable(), {&fd, fd >= 0 ? 1U : 0U});
         if (sent == transfer::would_block) {
           waiting_ = true;
-          wait_writable(loop_, shared_from_this()).detach();
+          wait_writable(loop_, share(*this)).detach();
           return;
         }
       } catch (const std::exception& e) {
         log::error("a control packet was not sent: {}", e.what());
       }
-      unsent_.pop_front();
+      delete static_cast<packet*>(unsent_.pop());
     }
   }
 
-  static future<> wait_writable(event_loop&, std::shared_ptr<control_line> self) {
+  static future<> wait_writable(event_loop&, counted_pointer<control_line> self) {
     auto waited =
         co_await self->ready_.async_wait(asio::posix::descriptor_base::wait_write, use_result);
     self->waiting_ = false;
     if (!std::get<0>(waited)) self->flush();
   }
 
-  static future<> read(event_loop&, std::shared_ptr<control_line> self) {
+  static future<> read(event_loop&, counted_pointer<control_line> self) {
     for (;;) {
       auto waited =
           co_await self->ready_.async_wait(asio::posix::descriptor_base::wait_read, use_result);
@@ -126,8 +134,8 @@ class control_line : public std::enable_shared_from_this<control_line> {
       if (!self->receive()) break;
     }
     self->open_ = false;
-    self->unsent_.clear();
-    if (auto ended = std::exchange(self->ended_, nullptr)) ended(self->how_);
+    while (!self->unsent_.empty()) delete static_cast<packet*>(self->unsent_.pop());
+    if (auto* told = std::exchange(self->owner_, nullptr)) told->on_control_end(self->how_);
   }
 
   // All packets that are there; false at the end.
@@ -139,8 +147,8 @@ class control_line : public std::enable_shared_from_this<control_line> {
         if (got == transfer::would_block) return true;
         if (got == transfer::closed) return false;
         auto message = decode<control_message>(p.bytes);
-        if (!received_) return false;
-        received_(std::move(message), std::move(p.descriptors));
+        if (owner_ == nullptr) return false;
+        owner_->on_packet(std::move(message), std::move(p.descriptors));
         if (!open_) return false;
       }
     } catch (const std::exception& e) {
@@ -153,10 +161,9 @@ class control_line : public std::enable_shared_from_this<control_line> {
   event_loop& loop_;
   control_socket socket_;
   watched_descriptor ready_;
-  receiver received_;
-  std::function<void(control_ending)> ended_;
+  owner* owner_ = nullptr;
   control_ending how_ = control_ending::closed;
-  std::deque<packet> unsent_;
+  task_queue unsent_;
   bool open_ = true;
   bool waiting_ = false;
 };

@@ -15,7 +15,7 @@
 #include <array>
 #include <chrono>
 #include <cstring>
-#include <map>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <string_view>
@@ -38,25 +38,36 @@ class global_commands {
   }
   bool add(std::string_view name, decode_command decode) {
     const std::lock_guard lock(mutex_);
-    table_.emplace(name, decode);
+    if (find_locked(name) == nullptr) first_ = new known{name, decode, first_};
     return true;
   }
   decode_command find(std::string_view name) const {
     const std::lock_guard lock(mutex_);
-    const auto found = table_.find(name);
-    return found == table_.end() ? nullptr : found->second;
+    const known* found = find_locked(name);
+    return found == nullptr ? nullptr : found->decode;
   }
 
  private:
+  struct known {
+    std::string_view name;
+    decode_command decode;
+    const known* next;
+  };
+  const known* find_locked(std::string_view name) const noexcept {
+    const known* k = first_;
+    while (k != nullptr && k->name != name) k = k->next;
+    return k;
+  }
+
   mutable std::mutex mutex_;
-  std::map<std::string_view, decode_command> table_;
+  const known* first_ = nullptr;  // as long as the program
 };
 
 // By name they are known even where nobody sends them by type.
 inline global_commands::global_commands() {
-  table_.emplace("ping", &decode_invocation<global_entry<"ping", &ping_of>, actor_base>);
-  table_.emplace("info", &decode_invocation<global_entry<"info", &info_of>, actor_base>);
-  table_.emplace("stop", &decode_invocation<global_entry<"stop", &stop_of>, actor_base>);
+  add("ping", &decode_invocation<global_entry<"ping", &ping_of>, actor_base>);
+  add("info", &decode_invocation<global_entry<"info", &info_of>, actor_base>);
+  add("stop", &decode_invocation<global_entry<"stop", &stop_of>, actor_base>);
 }
 
 /// What a command is called on the wire. Those that every actor has are marked, for an actor may
@@ -139,28 +150,25 @@ class local_cell final : public actor_cell {
   }
 
  private:
-  struct arrival : detail::task_node, recycled {
-    arrival(local_cell& t, std::string_view c, buffer a, event_loop::time_point d, wire_sink s)
-        : detail::task_node(&run),
-          target(t),
-          command(c),
-          arguments(std::move(a)),
-          deadline(d),
-          sink(std::move(s)) {}
+  struct arrival : encoded_command {
+    arrival(local_cell& to, std::string_view c, buffer a, event_loop::time_point d, wire_sink s)
+        : encoded_command(&run, to.id, c, std::move(a), d, std::move(s)), cell(to) {}
 
     static void run(detail::task_node* node, bool drop) {
-      const std::unique_ptr<arrival> self(static_cast<arrival*>(node));
+      auto* self = static_cast<arrival*>(node);
       if (drop) {
-        return self->fail(std::make_exception_ptr(
-            error(errc::actor_gone, "'" + self->target.name + "' has ended")));
+        self->fail(std::make_exception_ptr(
+            error(errc::actor_gone, "'" + self->cell.name + "' has ended")));
+      } else {
+        self->deliver();
       }
-      self->deliver();
+      delete self;
     }
 
     void deliver() noexcept {
       try {
-        if (target.actor == nullptr) {
-          throw error(errc::actor_gone, "'" + target.name + "' has ended");
+        if (cell.actor == nullptr) {
+          throw error(errc::actor_gone, "'" + cell.name + "' has ended");
         }
         if (is_echo()) {
           // Whatever the value is, its bytes are the answer: they stand behind the array's head.
@@ -173,9 +181,9 @@ class local_cell final : public actor_cell {
           if (sink) sink(std::move(outcome));
           return;
         }
-        invocation* decoded = decode_any(*target.actor, command, arguments, sink);
+        invocation* decoded = decode_any(*cell.actor, command, arguments, sink);
         decoded->deadline = deadline;
-        actor_access::deliver(*target.actor, decoded);
+        actor_access::deliver(*cell.actor, decoded);
       } catch (...) {
         fail(std::current_exception());
       }
@@ -183,7 +191,7 @@ class local_cell final : public actor_cell {
 
     bool is_echo() const noexcept {
       return command == wire_name<global_entry<"echo", &echo_of<int>>>::value ||
-             (command == "echo" && actor_access::find_command(*target.actor, command) == nullptr);
+             (command == "echo" && actor_access::find_command(*cell.actor, command) == nullptr);
     }
 
     void fail(const std::exception_ptr& why) noexcept {
@@ -194,34 +202,36 @@ class local_cell final : public actor_cell {
       }
     }
 
-    local_cell& target;
-    std::string command;
-    buffer arguments;
-    event_loop::time_point deadline;
-    wire_sink sink;
+    local_cell& cell;
   };
 };
 
 // -- asking ------------------------------------------------------------------------
 
-/// Brings an outcome to the loop of the sender.
-class outcome_arrival : task_node, recycled {
+/// Brings outcomes to the loop of the sender.
+class loop_outcomes final : public outcome_receiver {
  public:
-  /// A sink for the call of that number in `loop`.
-  static wire_sink to(event_loop& loop, std::uint64_t number) {
-    return [home = &loop, inbox = loop_access::inbox(loop), number](wire_outcome&& outcome) {
-      if (event_loop::running() == home) return settle(*home, number, std::move(outcome));
-      auto* node = new outcome_arrival(*home, number, std::move(outcome));
-      if (!inbox->push(node)) delete node;
-    };
+  explicit loop_outcomes(event_loop& loop) : home_(loop), inbox_(loop_access::inbox(loop)) {}
+
+  void receive(std::uint64_t number, wire_outcome&& outcome) override {
+    if (event_loop::running() == &home_) return settle(home_, number, std::move(outcome));
+    auto* node = new arrival(home_, number, std::move(outcome));
+    if (!inbox_->push(node)) delete node;
   }
 
-  using recycled::operator new;
-  using recycled::operator delete;
-
  private:
-  outcome_arrival(event_loop& h, std::uint64_t n, wire_outcome&& o)
-      : task_node(&run), home_(h), number_(n), outcome_(std::move(o)) {}
+  struct arrival : task_node, recycled {
+    arrival(event_loop& h, std::uint64_t n, wire_outcome&& o)
+        : task_node(&run), home(h), number(n), outcome(std::move(o)) {}
+    static void run(task_node* node, bool drop) {
+      auto* self = static_cast<arrival*>(node);
+      if (!drop) settle(self->home, self->number, std::move(self->outcome));
+      delete self;
+    }
+    event_loop& home;
+    std::uint64_t number;
+    wire_outcome outcome;
+  };
 
   static void settle(event_loop& loop, std::uint64_t number, wire_outcome&& outcome) {
     auto* table = loop_access::find_local<call_table>(loop);
@@ -229,35 +239,35 @@ class outcome_arrival : task_node, recycled {
     if (call != nullptr) call->settle_encoded(std::move(outcome));  // else it is late
   }
 
-  static void run(task_node* node, bool drop) {
-    const std::unique_ptr<outcome_arrival> self(static_cast<outcome_arrival*>(node));
-    if (!drop) settle(self->home_, self->number_, std::move(self->outcome_));
-  }
-
   event_loop& home_;
-  std::uint64_t number_;
-  wire_outcome outcome_;
+  const std::shared_ptr<loop_inbox> inbox_;
 };
+
+/// A sink for the call of that number in `loop`.
+inline wire_sink sink_of(event_loop& loop, std::uint64_t number) {
+  auto& table = loop_access::local<call_table>(loop);
+  if (!table.outcomes) {
+    table.outcomes = counted_pointer<outcome_receiver>(new loop_outcomes(loop));
+  }
+  return {*table.outcomes, number};
+}
 
 template <class R>
 future<R> ask_encoded(actor_cell& cell, std::string_view command, buffer arguments,
                       event_loop::duration timeout) {
   event_loop& here = event_loop::current();
-  auto* call = new remote_ask<R>(here, registry::process_of(cell.id),
-                                 fmt::format("'{}' of '{}'", command, cell.name));
+  auto* call = new remote_ask<R>(here, fmt::format("'{}' of '{}'", command, cell.name));
   auto result = future_access::make<R>(call);
   call->arm(timeout);
   cell.post_encoded(command, std::move(arguments), here.time() + timeout,
-                    outcome_arrival::to(here, call->number()));
+                    sink_of(here, call->number()));
   return result;
 }
 
-template <class Entry>
-buffer encode_arguments(const typename Entry::traits::arguments& arguments) {
-  buffer out;
-  encode(out, arguments);
-  return out;
-}
+/// Actors of the machinery, whose commands are few and come from other processes: they go in
+/// encoded form within this one too, which spares every program the other ways of each.
+template <class A>
+inline constexpr bool only_encoded = false;
 
 template <class Entry, class A>
 future<typename Entry::traits::result> ask(actor_cell* cell,
@@ -268,29 +278,31 @@ future<typename Entry::traits::result> ask(actor_cell* cell,
     throw error(errc::unknown_actor, "send through a reference that refers to no actor");
   }
   event_loop& here = event_loop::current();
-  if (cell->loop == &here) {
-    if (cell->actor == nullptr) {
-      return make_exceptional_future<result>(std::make_exception_ptr(
-          error(errc::actor_gone, "'" + cell->name + "' has ended")));
+  if constexpr (!only_encoded<A>) {
+    if (cell->loop == &here) {
+      if (cell->actor == nullptr) {
+        return make_exceptional_future<result>(std::make_exception_ptr(
+            error(errc::actor_gone, "'" + cell->name + "' has ended")));
+      }
+      auto* call = new ask_call<Entry, A>(cell, std::move(arguments));
+      auto answer = future_access::make<result>(call);
+      call->arm(timeout);
+      actor_access::deliver(*cell->actor, call);
+      return answer;
     }
-    auto* call = new ask_call<Entry, A>(cell, std::move(arguments));
-    auto answer = future_access::make<result>(call);
-    call->arm(timeout);
-    actor_access::deliver(*cell->actor, call);
-    return answer;
-  }
-  if (cell->local()) {
-    auto* waiting = new remote_ask<result>(here, 0, fmt::format("'{}' of '{}'", Entry::name,
-                                                                cell->name));
-    auto answer = future_access::make<result>(waiting);
-    waiting->arm(timeout);
-    auto* call = new thread_call<Entry, A>(cell, std::move(arguments), here, waiting->number());
-    call->deadline = here.time() + timeout;
-    if (!cell->inbox->push(call)) {
-      call->refuse(std::make_exception_ptr(
-          error(errc::actor_gone, "'" + cell->name + "' has ended: its thread is gone")));
+    if (cell->local()) {
+      auto* waiting =
+          new remote_ask<result>(here, fmt::format("'{}' of '{}'", Entry::name, cell->name));
+      auto answer = future_access::make<result>(waiting);
+      waiting->arm(timeout);
+      auto* call = new thread_call<Entry, A>(cell, std::move(arguments), here, waiting->number());
+      call->deadline = here.time() + timeout;
+      if (!cell->inbox->push(call)) {
+        call->refuse(std::make_exception_ptr(
+            error(errc::actor_gone, "'" + cell->name + "' has ended: its thread is gone")));
+      }
+      return answer;
     }
-    return answer;
   }
   if constexpr (wire_entry<Entry> && encodable<typename Entry::traits::arguments> &&
                 (std::is_void_v<result> || decodable<result>)) {
@@ -308,15 +320,17 @@ void tell(actor_cell* cell, typename Entry::traits::arguments&& arguments, buffe
   if (cell == nullptr) {
     throw error(errc::unknown_actor, "tell through a reference that refers to no actor");
   }
-  if (cell->local()) {
-    auto* call = new tell_call<Entry, A>(cell, std::move(arguments));
-    if (event_loop::find_current() == cell->loop) {
-      if (cell->actor != nullptr) return actor_access::deliver(*cell->actor, call);
-    } else if (cell->inbox->push(call)) {
-      return;
+  if constexpr (!only_encoded<A>) {
+    if (cell->local()) {
+      auto* call = new tell_call<Entry, A>(cell, std::move(arguments));
+      if (event_loop::find_current() == cell->loop) {
+        if (cell->actor != nullptr) return actor_access::deliver(*cell->actor, call);
+      } else if (cell->inbox->push(call)) {
+        return;
+      }
+      return call->refuse(std::make_exception_ptr(
+          error(errc::actor_gone, "'" + cell->name + "' has ended")));
     }
-    return call->refuse(std::make_exception_ptr(
-        error(errc::actor_gone, "'" + cell->name + "' has ended")));
   }
   if constexpr (wire_entry<Entry> && encodable<typename Entry::traits::arguments>) {
     encode(prefix, arguments);

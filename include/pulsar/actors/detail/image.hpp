@@ -12,17 +12,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <iterator>
 #include <mutex>
 #include <string>
 #include <string_view>
 #include <typeinfo>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -53,9 +50,10 @@ struct image_object {
   std::vector<std::pair<std::uintptr_t, std::uintptr_t>> segments;  // [first, second)
 
   bool holds(std::uintptr_t address) const noexcept {
-    return std::any_of(segments.begin(), segments.end(), [address](const auto& segment) {
-      return address >= segment.first && address < segment.second;
-    });
+    for (const auto& segment : segments) {
+      if (address >= segment.first && address < segment.second) return true;
+    }
+    return false;
   }
 };
 
@@ -164,12 +162,6 @@ struct image_place {
   bool operator==(const image_place&) const noexcept = default;
 };
 
-struct image_place_hash {
-  std::size_t operator()(const image_place& place) const noexcept {
-    return static_cast<std::size_t>(place.object ^ place.offset * 0x9e3779b97f4a7c15ULL);
-  }
-};
-
 // Filled while static variables are initialised, before `main` and whenever a library is loaded, so
 // that an object's version is noted before its file can be replaced.
 class image_table {
@@ -190,7 +182,9 @@ class image_table {
       object = &objects_.back();
     }
     const image_place place{object->id, address - object->base};
-    if (find(place, signature) == nullptr) functions_.emplace(place, entry{function, &signature});
+    if (find(place, signature) != nullptr) return;
+    // Several at one place: linkers may fold functions of one body, whatever their signatures.
+    functions_ = new entry{place, function, &signature, functions_};
   }
 
   image_place place_of(void* function, const std::type_info& signature) {
@@ -207,52 +201,55 @@ class image_table {
   void* function_at(const image_place& place, const std::type_info& signature) {
     const std::lock_guard lock(mutex_);
     if (const entry* found = find(place, signature)) return found->function;
-    if (functions_.contains(place)) {
+    for (const entry* e = functions_; e != nullptr; e = e->next) {
+      if (e->place != place) continue;
       throw error(errc::malformed, "a message names a function of another signature");
     }
-    const auto object = std::find_if(objects_.begin(), objects_.end(),
-                                     [&](const auto& each) { return each.id == place.object; });
-    if (object == objects_.end()) {
-      throw error(errc::incompatible,
-                  "a message names a function of a program or library that is not loaded here, or "
-                  "in another version");
+    for (const auto& object : objects_) {
+      if (object.id != place.object) continue;
+      throw error(errc::malformed, "a message names offset " + std::to_string(place.offset) +
+                                       " of '" + object.name +
+                                       "', where no registered function begins");
     }
-    throw error(errc::malformed, "a message names offset " + std::to_string(place.offset) +
-                                     " of '" + object->name +
-                                     "', where no registered function begins");
+    throw error(errc::incompatible,
+                "a message names a function of a program or library that is not loaded here, or in "
+                "another version");
   }
 
   std::vector<image_object> objects() {
     const std::lock_guard lock(mutex_);
-    std::vector<image_object> result{find_object(0)};
-    std::copy_if(objects_.begin(), objects_.end(), std::back_inserter(result),
-                 [](const auto& each) { return !each.main; });
+    std::vector<image_object> result;
+    result.push_back(find_object(0));
+    for (const auto& each : objects_) {
+      if (!each.main) result.push_back(image_object(each));
+    }
     return result;
   }
 
  private:
   struct entry {
+    image_place place;
     void* function;
     const std::type_info* signature;
+    const entry* next;
   };
 
   const entry* find(const image_place& place, const std::type_info& signature) const {
-    const auto [begin, end] = functions_.equal_range(place);
-    const auto found = std::find_if(
-        begin, end, [&](const auto& each) { return *each.second.signature == signature; });
-    return found == end ? nullptr : &found->second;
+    const entry* e = functions_;
+    while (e != nullptr && !(e->place == place && *e->signature == signature)) e = e->next;
+    return e;
   }
 
   const image_object* holder_of(std::uintptr_t address) const noexcept {
-    const auto found = std::find_if(objects_.begin(), objects_.end(),
-                                    [&](const auto& each) { return each.holds(address); });
-    return found == objects_.end() ? nullptr : &*found;
+    for (const auto& object : objects_) {
+      if (object.holds(address)) return &object;
+    }
+    return nullptr;
   }
 
   std::mutex mutex_;
   std::vector<image_object> objects_;
-  // Several at one place: linkers may fold functions of one body, whatever their signatures.
-  std::unordered_multimap<image_place, entry, image_place_hash> functions_;
+  const entry* functions_ = nullptr;  // as long as the program
 };
 
 }  // namespace pulsar::detail

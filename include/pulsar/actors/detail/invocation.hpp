@@ -6,6 +6,7 @@
 #include <pulsar/actors/command.hpp>
 #include <pulsar/actors/detail/cell.hpp>
 #include <pulsar/actors/detail/failure.hpp>
+#include <pulsar/actors/detail/number_map.hpp>
 #include <pulsar/core/codec.hpp>
 #include <pulsar/core/future.hpp>
 #include <pulsar/core/log.hpp>
@@ -19,7 +20,6 @@
 #include <string_view>
 #include <tuple>
 #include <type_traits>
-#include <unordered_map>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -226,20 +226,17 @@ class ask_call final : public shared_state<typename Entry::traits::result>,
 /// number of a future that is done means nothing, so a late reply is dropped.
 class pending_call {
  public:
-  explicit pending_call(std::uint64_t peer) noexcept : peer_(peer) {}
+  pending_call() noexcept = default;
   pending_call(const pending_call&) = delete;
   pending_call& operator=(const pending_call&) = delete;
 
-  /// The process that owes the outcome; 0 for a thread of this one.
-  std::uint64_t peer() const noexcept { return peer_; }
   virtual void settle_encoded(wire_outcome&& outcome) = 0;
   virtual void settle_failed(std::exception_ptr why) = 0;
 
+  pending_call* next_failed = nullptr;  // while the table ends
+
  protected:
   virtual ~pending_call() = default;
-
- private:
-  std::uint64_t peer_;
 };
 
 /// The pending calls of one loop.
@@ -249,48 +246,39 @@ class call_table {
   call_table(const call_table&) = delete;
   call_table& operator=(const call_table&) = delete;
   ~call_table() {
-    fail_if(errc::loop_closed, "the loop of the sender was closed", [](auto&) { return true; });
+    pending_call* left = nullptr;
+    std::size_t at = 0;
+    while (auto* call = calls_.next(at)) {
+      call->next_failed = left;
+      left = call;
+    }
+    calls_.clear();  // first: what the failure of one wakes may cancel others
+    while (left != nullptr) {
+      auto* call = std::exchange(left, left->next_failed);
+      call->settle_failed(std::make_exception_ptr(
+          error(errc::loop_closed, "the loop of the sender was closed")));
+    }
   }
 
   std::uint64_t enter(pending_call& call) {
-    calls_.emplace(++last_, &call);
+    calls_.insert(++last_, &call);
     return last_;
   }
   /// Takes the call out; null if nobody waits any more.
-  pending_call* leave(std::uint64_t number) noexcept {
-    const auto found = calls_.find(number);
-    if (found == calls_.end()) return nullptr;
-    auto* call = found->second;
-    calls_.erase(found);
-    return call;
-  }
+  pending_call* leave(std::uint64_t number) noexcept { return calls_.erase(number); }
 
-  /// Fails those for which `which(call)` holds.
-  template <class F>
-  void fail_if(std::error_code code, const std::string& text, F which) {
-    std::vector<pending_call*> failed;
-    for (auto at = calls_.begin(); at != calls_.end();) {
-      if (which(*at->second)) {
-        failed.push_back(at->second);
-        at = calls_.erase(at);
-      } else {
-        ++at;
-      }
-    }
-    for (auto* call : failed) call->settle_failed(std::make_exception_ptr(error(code, text)));
-  }
+  counted_pointer<outcome_receiver> outcomes;  // of those sent in encoded form; see dispatch.hpp
 
  private:
-  std::unordered_map<std::uint64_t, pending_call*> calls_;
+  number_map<pending_call> calls_;
   std::uint64_t last_ = 0;
 };
 
 template <class R>
 class remote_ask final : public shared_state<R>, public pending_call {
  public:
-  remote_ask(event_loop& l, std::uint64_t from, std::string asked)
+  remote_ask(event_loop& l, std::string asked)
       : shared_state<R>(l),
-        pending_call(from),
         table_(loop_access::local<call_table>(l)),
         what_(std::move(asked)) {
     this->count = 2;  // the future's, and the table's

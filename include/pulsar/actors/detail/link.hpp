@@ -12,13 +12,13 @@
 #include <pulsar/actors/detail/cell.hpp>
 #include <pulsar/actors/detail/failure.hpp>
 #include <pulsar/actors/detail/local_actors.hpp>
+#include <pulsar/actors/detail/number_map.hpp>
+#include <pulsar/actors/detail/watched_descriptor.hpp>
 #include <pulsar/actors/registry.hpp>
 #include <pulsar/core/buffer.hpp>
 #include <pulsar/core/codec.hpp>
 #include <pulsar/core/descriptor.hpp>
-#include <pulsar/core/operation.hpp>
 
-#include <asio/local/stream_protocol.hpp>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -27,18 +27,18 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <deque>
-#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
 namespace pulsar::detail {
+
+template <>
+inline constexpr bool codec::own_record<remote_failure> = true;
 
 enum class frame_kind : std::uint8_t { ask = 1, tell = 2, reply = 3 };
 
@@ -68,6 +68,13 @@ struct command_head {
 /// Cuts a stream into messages. Knows nothing of sockets, so that it can be fed by a fuzzer.
 class frame_reader {
  public:
+  frame_reader() noexcept = default;
+  frame_reader(const frame_reader&) = delete;
+  frame_reader& operator=(const frame_reader&) = delete;
+  ~frame_reader() {
+    while (pieces_ != nullptr) delete std::exchange(pieces_, pieces_->next);
+  }
+
   struct message {
     frame_kind kind;
     std::uint64_t id;
@@ -88,10 +95,9 @@ class frame_reader {
       taken_ = sizeof(head) + head.size;
       const auto payload = std::span<const std::byte>(in.data() + sizeof(head), head.size);
       const auto kind = static_cast<frame_kind>(head.kind);
-      const auto key = std::pair(head.kind, head.id);
-      const auto begun = find(key);
-      if (begun == pieces_.end() && head.more == 0) return message{kind, head.id, payload};
-      auto& message_so_far = begun == pieces_.end() ? begin(key) : *begun;
+      piece** begun = find(head);
+      if (*begun == nullptr && head.more == 0) return message{kind, head.id, payload};
+      auto& message_so_far = *begun == nullptr ? begin(head) : **begun;
       if (held_ + payload.size() > largest_message) {
         throw error(errc::too_large, "messages in pieces of over 64 MiB");
       }
@@ -100,7 +106,9 @@ class frame_reader {
       if (head.more != 0) continue;
       held_ -= message_so_far.bytes.size();
       whole_ = std::move(message_so_far.bytes);
-      pieces_.erase(find(key));
+      piece** done = find(head);
+      delete std::exchange(*done, (*done)->next);
+      --piece_count_;
       return message{kind, head.id, whole_.readable()};
     }
   }
@@ -115,10 +123,11 @@ class frame_reader {
   }
 
  private:
-  using key_type = std::pair<std::uint8_t, std::uint64_t>;
   struct piece {
-    key_type key;
+    std::uint8_t kind;
+    std::uint64_t id;
     buffer bytes;
+    piece* next;
   };
   static constexpr std::size_t most_pieces = 1024;
 
@@ -135,69 +144,73 @@ class frame_reader {
     if (head.more != 0 && head.size == 0) throw error(errc::malformed, "an empty piece");
   }
 
-  std::vector<piece>::iterator find(const key_type& key) {
-    return std::find_if(pieces_.begin(), pieces_.end(),
-                        [&](const piece& p) { return p.key == key; });
+  // What leads to the message that has begun, or to null.
+  piece** find(const frame_head& head) noexcept {
+    piece** at = &pieces_;
+    while (*at != nullptr && ((*at)->kind != head.kind || (*at)->id != head.id)) at = &(*at)->next;
+    return at;
   }
-  piece& begin(const key_type& key) {
-    if (pieces_.size() >= most_pieces) throw error(errc::too_large, "too many messages in pieces");
-    pieces_.push_back({key, {}});
-    return pieces_.back();
+  piece& begin(const frame_head& head) {
+    if (piece_count_ >= most_pieces) throw error(errc::too_large, "too many messages in pieces");
+    pieces_ = new piece{head.kind, head.id, {}, pieces_};
+    ++piece_count_;
+    return *pieces_;
   }
 
   std::size_t taken_ = 0;
   std::size_t held_ = 0;
-  std::vector<piece> pieces_;
+  piece* pieces_ = nullptr;
+  std::size_t piece_count_ = 0;
   buffer whole_;
 };
 
-/// One end of the line. Belongs to its loop's thread; `post` alone may be called from any.
-class link : public std::enable_shared_from_this<link> {
+/// One end of the line. Belongs to its loop's thread.
+class link : public counted {
  public:
-  using socket_type = asio::basic_stream_socket<asio::local::stream_protocol,
-                                                asio::io_context::executor_type>;
-
   /// Why a line is no more.
   enum class ending {
     closed,  // by the other process, which has most likely ended
     broken,  // what came is no frame, or the system reports an error
   };
 
-  /// `on_closed` is called once, when the line has ended and every complete frame has been
-  /// delivered; whoever owns the link then says `fail_pending`.
-  link(event_loop& loop, unique_fd fd, std::uint64_t peer,
-       std::function<void(ending how, std::string reason)> on_closed)
+  /// Whoever has to know how the line has ended.
+  class owner {
+   public:
+    /// Called once, when every complete frame has been delivered; the owner then says
+    /// `fail_pending`.
+    virtual void on_closed(link& which, ending how, const std::string& reason) = 0;
+
+   protected:
+    ~owner() = default;
+  };
+
+  /// `o` may be null.
+  link(event_loop& loop, unique_fd fd, std::uint64_t peer, owner* o)
       : loop_(loop),
-        socket_(loop.context(), asio::local::stream_protocol(), fd.release()),
+        socket_(loop.context(), fd.get()),
         peer_(peer),
-        inbox_(loop_access::inbox(loop)),
-        on_closed_(std::move(on_closed)) {
-    socket_.native_non_blocking(true);
+        owner_(o),
+        way_back_(new way_back(*this)) {
+    static_cast<void>(fd.release());
   }
-  link(const link&) = delete;
-  link& operator=(const link&) = delete;
-  ~link() { fail_pending(fmt::format("the link to process {} was dropped", peer_)); }
+  ~link() override {
+    way_back_->line = nullptr;
+    while (!turns_.empty()) delete static_cast<outgoing*>(turns_.pop());
+    while (!later_.empty()) delete static_cast<outgoing*>(later_.pop());
+    fail_pending(fmt::format("the link to process {} was dropped", peer_));
+  }
 
   /// The process at the other end.
   std::uint64_t peer() const noexcept { return peer_; }
   bool open() const noexcept { return open_; }
 
   /// Begins to read.
-  void start() { read(loop_, shared_from_this()).detach(); }
+  void start() { read(loop_, share(*this)).detach(); }
 
   /// Sends a command; its outcome goes to `sink`, or, for a tell, nowhere.
-  void post(std::uint64_t target, std::string_view command, buffer arguments,
+  void post(std::uint64_t target, std::string_view command, const buffer& arguments,
             event_loop::time_point deadline, wire_sink sink) {
-    if (event_loop::running() == &loop_) {
-      return send_command(target, command, arguments.readable(), deadline, std::move(sink));
-    }
-    auto refused = sink;
-    const bool posted = post_to(
-        *inbox_, [self = shared_from_this(), target, name = std::string(command),
-                  args = std::move(arguments), deadline, s = std::move(sink)]() mutable {
-          self->send_command(target, name, args.readable(), deadline, std::move(s));
-        });
-    if (!posted && refused) refused(gone("the event loop of the link is closed"));
+    send_command(target, command, arguments.readable(), deadline, std::move(sink));
   }
 
   /// Writes what is queued, as far as the peer takes it now; the loop has others to serve too.
@@ -210,7 +223,7 @@ class link : public std::enable_shared_from_this<link> {
         out_.consume(static_cast<std::size_t>(n));
       } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
         writing_ = true;
-        wait_writable(loop_, shared_from_this()).detach();
+        wait_writable(loop_, share(*this)).detach();
       } else if (errno != EINTR) {
         return;  // the reader sees the end, after what the peer had sent
       }
@@ -222,24 +235,62 @@ class link : public std::enable_shared_from_this<link> {
 
   /// Ends every send that waits for an outcome with `errc::actor_gone` and this sentence.
   void fail_pending(const std::string& sentence) {
-    auto sinks = std::move(sinks_);
+    pending* failed = nullptr;
+    std::size_t at = 0;
+    while (auto* p = sinks_.next(at)) {
+      p->next_failed = failed;
+      failed = p;
+    }
     sinks_.clear();
-    for (auto& [id, sink] : sinks) sink(gone(sentence));
+    while (failed != nullptr) {
+      const std::unique_ptr<pending> p(std::exchange(failed, failed->next_failed));
+      p->sink(gone(sentence));
+    }
   }
 
-  /// Ends the line; `on_closed` is told nothing.
+  /// Ends the line; its owner is told nothing.
   void close() {
     open_ = false;
-    on_closed_ = nullptr;
+    owner_ = nullptr;
     std::error_code ignored;
     socket_.close(ignored);
   }
 
  private:
-  struct outgoing {
+  struct outgoing : task_node {
+    outgoing() noexcept : task_node(nullptr) {}
     frame_head head;
     std::size_t size = 0;  // of the whole message
     buffer bytes;          // what is left of it
+  };
+  static outgoing& front(const task_queue& q) noexcept {
+    return *static_cast<outgoing*>(q.front());
+  }
+
+  // A sent command whose outcome is awaited.
+  struct pending : recycled {
+    explicit pending(wire_sink&& s) noexcept : sink(std::move(s)) {}
+    wire_sink sink;
+    pending* next_failed = nullptr;
+  };
+
+  // Leads outcomes back to the line, from any thread, for as long as that is there.
+  struct way_back final : outcome_receiver {
+    explicit way_back(link& l) : loop(&l.loop_), inbox(loop_access::inbox(l.loop_)), line(&l) {}
+
+    void receive(std::uint64_t id, wire_outcome&& outcome) override {
+      if (event_loop::running() == loop) {
+        if (line != nullptr) line->send_outcome(id, std::move(outcome));
+        return;
+      }
+      post_to(*inbox, [self = share(*this), id, o = std::move(outcome)]() mutable {
+        if (self->line != nullptr) self->line->send_outcome(id, std::move(o));
+      });
+    }
+
+    event_loop* loop;
+    const std::shared_ptr<loop_inbox> inbox;
+    link* line;
   };
 
   static remote_failure failure(errc code, std::string sentence) {
@@ -268,7 +319,7 @@ class link : public std::enable_shared_from_this<link> {
     frame_head frame;
     frame.id = ++last_id_;
     frame.kind = static_cast<std::uint8_t>(sink ? frame_kind::ask : frame_kind::tell);
-    if (sink) sinks_.emplace(frame.id, std::move(sink));
+    if (sink) sinks_.insert(frame.id, new pending(std::move(sink)));
     write(frame, {std::as_bytes(std::span(&head, 1)), std::as_bytes(std::span(command)),
                   arguments});
   }
@@ -323,19 +374,20 @@ class link : public std::enable_shared_from_this<link> {
       out_.append(std::as_bytes(std::span(&head, 1)));
       for (const auto part : parts) out_.append(part);
     } else {
-      auto& large = later_.emplace_back();
-      large.head = head;
-      large.size = size;
-      for (const auto part : parts) large.bytes.append(part);
+      auto* large = new outgoing;
+      large->head = head;
+      large->size = size;
+      for (const auto part : parts) large->bytes.append(part);
       large_bytes_ += size;
+      later_.push(large);
     }
     schedule_flush();
   }
 
   // What this turn of the loop sends goes out in one write.
   void schedule_flush() {
-    if (flushing_ != nullptr) return;
-    flushing_ = shared_from_this();
+    if (flushing_) return;
+    flushing_ = share(*this);
     loop_access::push_ready(loop_, &flush_);
   }
 
@@ -344,75 +396,74 @@ class link : public std::enable_shared_from_this<link> {
   bool refill() {
     if (!out_.empty()) return true;
     while (!later_.empty() &&
-           (turns_.empty() || turns_size_ + later_.front().size <= largest_message)) {
-      turns_size_ += later_.front().size;
-      turns_.push_back(std::move(later_.front()));
-      later_.pop_front();
+           (turns_.empty() || turns_size_ + front(later_).size <= largest_message)) {
+      turns_size_ += front(later_).size;
+      turns_.push(later_.pop());
     }
     if (turns_.empty()) return false;
-    outgoing large = std::move(turns_.front());
-    turns_.pop_front();
-    const std::size_t n = std::min(large.bytes.size(), largest_frame);
-    large.head.size = static_cast<std::uint32_t>(n);
-    large.head.more = n < large.bytes.size();
-    out_.append(std::as_bytes(std::span(&large.head, 1)));
-    out_.append(large.bytes.readable().first(n));
-    large.bytes.consume(n);
+    auto* large = static_cast<outgoing*>(turns_.pop());
+    const std::size_t n = std::min(large->bytes.size(), largest_frame);
+    large->head.size = static_cast<std::uint32_t>(n);
+    large->head.more = n < large->bytes.size();
+    out_.append(std::as_bytes(std::span(&large->head, 1)));
+    out_.append(large->bytes.readable().first(n));
+    large->bytes.consume(n);
     large_bytes_ -= n;
-    if (large.head.more != 0) {
-      turns_.push_back(std::move(large));
+    if (large->head.more != 0) {
+      turns_.push(large);
     } else {
-      turns_size_ -= large.size;
+      turns_size_ -= large->size;
+      delete large;
     }
     return true;
   }
 
   std::size_t unsent() const noexcept { return out_.size() + large_bytes_; }
 
-  static future<> wait_writable(event_loop&, std::shared_ptr<link> self) {
-    auto waited = co_await self->socket_.async_wait(socket_type::wait_write, use_result);
+  static future<> wait_writable(event_loop&, counted_pointer<link> self) {
+    auto waited =
+        co_await self->socket_.async_wait(asio::posix::descriptor_base::wait_write, use_result);
     self->writing_ = false;
     if (!std::get<0>(waited)) self->flush();
   }
 
-  static future<> read(event_loop&, std::shared_ptr<link> self) {
+  static future<> read(event_loop&, counted_pointer<link> self) {
     buffer in;
     frame_reader frames;
     ending how = ending::closed;
     std::string reason = "it has closed its end";
-    for (;;) {
-      const auto room = in.prepare(std::max(largest_frame / 4, frames.missing(in)));
-      auto done = co_await self->socket_.async_read_some(
-          asio::mutable_buffer(room.data(), room.size()), use_result);
-      const std::error_code ec = std::get<0>(done);
-      if (ec) {
-        // The peer ended without reading all of ours: Linux says so when all of its own is read,
-        // and Asio would wait for ever for the end of file behind it.
-        if (ec != asio::error::eof && ec != asio::error::connection_reset) {
-          how = ending::broken;
-          reason = ec.message();
-        }
-        break;
-      }
-      in.commit(std::get<1>(done));
-      try {
-        while (auto message = frames.next(in)) self->dispatch(*message);
-      } catch (const std::exception& e) {
-        how = ending::broken;
-        reason = e.what();
-        log::error("the link to process {} is closed, for what came is no message: {}",
-                   self->peer_, reason);
-        break;
-      }
-      if (!self->open_) break;
+    while (self->open_) {
+      auto waited =
+          co_await self->socket_.async_wait(asio::posix::descriptor_base::wait_read, use_result);
+      if (std::get<0>(waited) || !self->receive(in, frames, how, reason)) break;
     }
     self->open_ = false;
-    std::error_code ignored;
-    self->socket_.shutdown(socket_type::shutdown_both, ignored);
-    if (auto tell = std::exchange(self->on_closed_, nullptr)) {
-      tell(how, std::move(reason));
+    ::shutdown(self->socket_.native_handle(), SHUT_RDWR);
+    if (auto* told = std::exchange(self->owner_, nullptr)) {
+      told->on_closed(*self, how, reason);
     } else {
       self->fail_pending(fmt::format("the link to process {} was closed here", self->peer_));
+    }
+  }
+
+  // Takes what has come; false when nothing more will, with `how` and `reason` if it is broken.
+  bool receive(buffer& in, frame_reader& frames, ending& how, std::string& reason) {
+    const auto room = in.prepare(std::max(largest_frame / 4, frames.missing(in)));
+    const auto n = ::recv(socket_.native_handle(), room.data(), room.size(), MSG_DONTWAIT);
+    if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)) return true;
+    // The peer ended without reading all of ours: Linux says so when all of its own is read.
+    if (n == 0 || (n < 0 && errno == ECONNRESET)) return false;
+    try {
+      if (n < 0) throw_system_error(errno, "cannot read");
+      in.commit(static_cast<std::size_t>(n));
+      while (auto message = frames.next(in)) dispatch(*message);
+      return true;
+    } catch (const std::exception& e) {
+      how = ending::broken;
+      reason = e.what();
+      log::error("the link to process {} is closed, for what came is no message: {}", peer_,
+                 reason);
+      return false;
     }
   }
 
@@ -427,18 +478,7 @@ class link : public std::enable_shared_from_this<link> {
     }
     const std::string_view name(reinterpret_cast<const char*>(rest.data()), head.name_size);
     wire_sink sink;
-    if (m.kind == frame_kind::ask) {
-      sink = [self = weak_from_this(), inbox = inbox_, loop = &loop_,
-              id = m.id](wire_outcome&& outcome) {
-        if (event_loop::running() == loop) {
-          if (auto line = self.lock()) line->send_outcome(id, std::move(outcome));
-          return;
-        }
-        post_to(*inbox, [self, id, o = std::move(outcome)]() mutable {
-          if (auto line = self.lock()) line->send_outcome(id, std::move(o));
-        });
-      };
-    }
+    if (m.kind == frame_kind::ask) sink = wire_sink(*way_back_, m.id);
     const auto target = registry::instance().find(head.target);
     auto* cell = ref_access::cell(target);
     if (cell == nullptr || !cell->local()) {
@@ -459,43 +499,43 @@ class link : public std::enable_shared_from_this<link> {
 
   void settle(std::uint64_t id, std::span<const std::byte> payload) {
     if (payload.empty()) throw error(errc::malformed, "an empty outcome");
-    const auto found = sinks_.find(id);
-    if (found == sinks_.end()) return;  // nobody waits any more
+    const auto* waiting = sinks_.find(id);
+    if (waiting == nullptr) return;  // it is not of ours
     wire_outcome outcome;
     if (payload[0] == std::byte{0}) {
       outcome.value.append(payload.subspan(1));
     } else if (const auto bad = try_decode(payload.subspan(1), outcome.failure)) {
       throw bad.to_error();
     }
-    const auto sink = std::move(found->second);
-    sinks_.erase(found);
-    sink(std::move(outcome));
+    sinks_.erase(id);
+    waiting->sink(std::move(outcome));
+    delete waiting;
   }
 
   struct flush_node : task_node {
-    explicit flush_node(link& l) noexcept : task_node(&run), owner(l) {}
+    explicit flush_node(link& l) noexcept : task_node(&run), line(l) {}
     static void run(task_node* node, bool drop) {
-      const auto self = std::exchange(static_cast<flush_node*>(node)->owner.flushing_, nullptr);
+      const auto self = std::exchange(static_cast<flush_node*>(node)->line.flushing_, {});
       if (!drop) self->flush();
     }
-    link& owner;
+    link& line;
   };
 
   event_loop& loop_;
-  socket_type socket_;
+  watched_descriptor socket_;
   std::uint64_t peer_;
-  std::shared_ptr<loop_inbox> inbox_;
-  std::function<void(ending, std::string)> on_closed_;
+  owner* owner_;
+  const counted_pointer<way_back> way_back_;
   bool open_ = true;
-  std::shared_ptr<link> flushing_;  // itself, while `flush_` is queued
+  counted_pointer<link> flushing_;  // itself, while `flush_` is queued
   bool writing_ = false;
   buffer out_;
-  std::deque<outgoing> turns_;    // large messages of which a piece is out
-  std::deque<outgoing> later_;    // those that wait for their first turn
+  task_queue turns_;              // large messages of which a piece is out
+  task_queue later_;              // those that wait for their first turn
   std::size_t turns_size_ = 0;    // of the whole messages in `turns_`
   std::size_t large_bytes_ = 0;   // what is left of all of them
   std::uint64_t last_id_ = 0;
-  std::unordered_map<std::uint64_t, wire_sink> sinks_;
+  number_map<pending> sinks_;
   flush_node flush_{*this};
 };
 

@@ -10,8 +10,8 @@
 
 #include <condition_variable>
 #include <cstddef>
+#include <cstdint>
 #include <exception>
-#include <list>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -38,8 +38,9 @@ bool post_to(loop_inbox& inbox, F f) {
   struct node final : task_node, recycled {
     explicit node(F&& g) : task_node(&run), f(std::move(g)) {}
     static void run(task_node* n, bool drop) {
-      const std::unique_ptr<node> self(static_cast<node*>(n));
+      auto* self = static_cast<node*>(n);
       if (!drop) self->f();
+      delete self;
     }
     F f;
   };
@@ -53,8 +54,7 @@ bool post_to(loop_inbox& inbox, F f) {
 inline future<> stop_actors(event_loop& loop, event_loop::duration grace) {
   auto& actors = loop_access::local<loop_actors>(loop);
   while (!actors.empty()) {
-    const cell_pointer youngest = actors.youngest();
-    co_await youngest->actor->stop(grace);
+    co_await actors.youngest().stop(grace);
   }
 }
 
@@ -69,39 +69,80 @@ inline birth birth_of(const spawn_options& options) {
   return {std::string(options.name), !options.name.empty(), options.mailbox_bound};
 }
 
-template <class A>
-std::string default_name(std::uint64_t id) {
-  const std::string type = type_name(typeid(A));
+inline std::string default_name(const std::type_info& of, std::uint64_t id) {
+  const std::string type = type_name(of);
   return fmt::format("{}#{}", type.substr(type.rfind(':') + 1), id & 0xffff'ffff);
 }
 
-/// Calls the constructor, in which the actor knows its name and loop already.
+/// All that a birth needs to know of the actor's type. Made where the actor is spawned, used where
+/// it is to live.
+class actor_maker {
+ public:
+  actor_maker(birth&& h, const std::type_info& t) noexcept : how(std::move(h)), type(t) {}
+  actor_maker(const actor_maker&) = delete;
+  actor_maker& operator=(const actor_maker&) = delete;
+  virtual ~actor_maker() = default;
+  /// Calls the constructor.
+  virtual actor_base* make() = 0;
+
+  const birth how;
+  const std::type_info& type;
+};
+
 template <class A, class... Args>
-std::unique_ptr<A> make_actor(const cell_pointer& cell, std::tuple<Args...>& args) {
-  struct newborn_scope {
-    explicit newborn_scope(const cell_pointer& c) noexcept : before(std::exchange(newborn, &c)) {}
-    newborn_scope(const newborn_scope&) = delete;
-    newborn_scope& operator=(const newborn_scope&) = delete;
-    ~newborn_scope() { newborn = before; }
-    const cell_pointer* before;
-  } const scope(cell);
-  return std::apply([](Args&... a) { return std::make_unique<A>(std::move(a)...); }, args);
+class maker_from final : public actor_maker {
+ public:
+  maker_from(birth&& h, std::tuple<Args...>&& a)
+      : actor_maker(std::move(h), typeid(A)), arguments_(std::move(a)) {}
+  actor_base* make() override { return make_from(std::index_sequence_for<Args...>()); }
+
+ private:
+  template <std::size_t... I>
+  actor_base* make_from(std::index_sequence<I...>) {
+    actor_base* made = new A(std::move(std::get<I>(arguments_))...);
+    actor_access::set_type<A>(*made);
+    return made;
+  }
+
+  std::tuple<Args...> arguments_;
+};
+
+/// Makes an `A`.
+template <class A, class... Args>
+std::unique_ptr<actor_maker> maker_of(birth how, std::tuple<Args...>&& args) {
+  return std::unique_ptr<actor_maker>(
+      new maker_from<A, Args...>(std::move(how), std::move(args)));
+}
+
+/// Tells the constructors of this thread whose they are: the actor knows its name and loop there.
+class newborn_scope {
+ public:
+  explicit newborn_scope(const cell_pointer& c) noexcept : before_(std::exchange(newborn, &c)) {}
+  newborn_scope(const newborn_scope&) = delete;
+  newborn_scope& operator=(const newborn_scope&) = delete;
+  ~newborn_scope() { newborn = before_; }
+
+ private:
+  const cell_pointer* before_;
+};
+
+inline void make_in(const cell_pointer& cell, actor_maker& maker) {
+  const newborn_scope scope(cell);
+  cell->actor = maker.make();
 }
 
 /// Makes the actor in `loop`, this thread's, and starts it.
-template <class A, class... Args>
-future<cell_pointer> give_birth(event_loop& loop, birth how, std::tuple<Args...> args) {
+inline future<cell_pointer> give_birth(event_loop& loop, std::unique_ptr<actor_maker> maker) {
   auto& names = registry::instance();
   const auto id = names.next_id();
+  const auto& how = maker->how;
   const cell_pointer cell(
-      new local_cell(id, how.named ? how.name : default_name<A>(id), &loop));
+      new local_cell(id, how.named ? how.name : default_name(maker->type, id), &loop));
   names.enter(cell, how.named);
   bool placed = false;
   std::exception_ptr why;
   try {
-    auto made = make_actor<A>(cell, args);
-    cell->actor = made.release();
-    actor_access::set_type<A>(*cell->actor);
+    make_in(cell, *maker);
     actor_access::place(*cell->actor, cell);
     actor_access::set_bound(*cell->actor, how.mailbox_bound);
     placed = true;
@@ -116,6 +157,58 @@ future<cell_pointer> give_birth(event_loop& loop, birth how, std::tuple<Args...>
   co_return cell;
 }
 
+/// The reference to an actor that is being born.
+template <class A>
+future<actor_ref<A>> ref_when_born(event_loop&, future<cell_pointer> born) {
+  cell_pointer cell = co_await std::move(born);
+  co_return ref_access::make<A>(std::move(cell));
+}
+
+/// An actor that is to be born in a thread of its own, and who waits for that in another loop.
+class thread_birth : public counted {
+ public:
+  thread_birth(event_loop& home, std::unique_ptr<actor_maker> m)
+      : maker(std::move(m)), inbox_(loop_access::inbox(home)) {}
+
+  /// In the actor's thread: it is born, or was not. Stopped again if nobody waits for it any more.
+  void born(cell_pointer cell, const std::exception_ptr& why) {
+    remote_failure failure;
+    if (why != nullptr) failure = take_apart(why);
+    post_to(*inbox_, [self = share(*this), c = unclaimed(std::move(cell)),
+                      f = std::move(failure)]() mutable {
+      if (self->waiting == nullptr) return;
+      if (cell_pointer claimed = c.claim()) {
+        self->waiting->set_value(std::move(claimed));
+      } else {
+        self->waiting->set_exception(put_together(f));
+      }
+    });
+  }
+
+  std::unique_ptr<actor_maker> maker;
+  promise<cell_pointer>* waiting = nullptr;  // belongs to the loop of who spawns
+
+ private:
+  // An actor that has started.
+  class unclaimed {
+   public:
+    explicit unclaimed(cell_pointer cell) noexcept : cell_(std::move(cell)) {}
+    unclaimed(unclaimed&&) noexcept = default;
+    ~unclaimed() {
+      if (!cell_) return;
+      post_to(*cell_->inbox, [c = cell_] {
+        if (c->actor != nullptr) c->actor->stop().detach();
+      });
+    }
+    cell_pointer claim() noexcept { return std::exchange(cell_, {}); }
+
+   private:
+    cell_pointer cell_;
+  };
+
+  const std::shared_ptr<loop_inbox> inbox_;
+};
+
 /// The threads that carry an actor each.
 class actor_threads {
  public:
@@ -126,51 +219,70 @@ class actor_threads {
   }
   ~actor_threads() { stop_all(); }
 
-  /// Runs `body()` in a thread of its own; `inbox` reaches its loop from then on.
-  template <class F>
-  void start(F body) {
+  void start(counted_pointer<thread_birth> what) {
     const std::lock_guard lock(mutex_);
     reap();
-    std::list<entry> fresh(1);
-    auto& e = fresh.front();
-    e.thread = std::thread([this, &e, b = std::move(body)]() mutable {
-      b([this, &e](event_loop& loop) {
-        const std::lock_guard inner(mutex_);
-        e.inbox = loop_access::inbox(loop);
-        e.loop = &loop;
-        if (stopping_) ask_to_stop(e);
-      });
-      const std::lock_guard inner(mutex_);
-      e.ended = true;
-      changed_.notify_all();
-    });
-    entries_.splice(entries_.end(), fresh);
+    auto e = std::make_unique<entry>(*this, std::move(what));
+    e->thread = std::thread(&carry, static_cast<void*>(e.get()));
+    e->next = std::exchange(first_, e.get());
+    static_cast<void>(e.release());
   }
 
   /// Ends the actors of all threads and joins them.
   void stop_all() noexcept {
     std::unique_lock lock(mutex_);
     stopping_ = true;
-    for (auto& e : entries_) ask_to_stop(e);
-    while (!entries_.empty()) {
-      changed_.wait(lock, [this] {
-        for (auto& e : entries_) {
-          if (e.ended) return true;
-        }
-        return false;
-      });
-      reap();
-    }
+    for (auto* e = first_; e != nullptr; e = e->next) ask_to_stop(*e);
+    for (reap(); first_ != nullptr; reap()) changed_.wait(lock);
     stopping_ = false;
   }
 
  private:
   struct entry {
+    entry(actor_threads& o, counted_pointer<thread_birth>&& w) : owner(o), what(std::move(w)) {}
+    actor_threads& owner;
+    const counted_pointer<thread_birth> what;
     std::thread thread;
     std::shared_ptr<loop_inbox> inbox;
     event_loop* loop = nullptr;
     bool ended = false;
+    entry* next = nullptr;
   };
+
+  // A thread from its beginning to its end.
+  static void carry(void* data) {
+    auto& e = *static_cast<entry*>(data);
+    live(e);
+    auto& owner = e.owner;
+    const std::lock_guard lock(owner.mutex_);
+    e.ended = true;
+    owner.changed_.notify_all();
+  }
+
+  static void live(entry& e) {
+    event_loop loop;
+    {
+      const std::lock_guard lock(e.owner.mutex_);
+      e.inbox = loop_access::inbox(loop);
+      e.loop = &loop;
+      if (e.owner.stopping_) ask_to_stop(e);
+    }
+    auto& what = *e.what;
+    try {
+      auto cell =
+          loop.run_until_complete([&] { return give_birth(loop, std::move(what.maker)); });
+      const std::string name = cell->name;
+      const log_scope speaker(name);
+      if (cell->actor != nullptr) {
+        actor_access::on_end(*cell->actor, [&loop](std::exception_ptr) { loop.stop(); });
+      }
+      what.born(cell, nullptr);
+      if (cell->actor != nullptr) loop.run_forever();
+      loop.close();
+    } catch (...) {
+      what.born({}, std::current_exception());
+    }
+  }
 
   static void ask_to_stop(entry& e) {
     if (e.inbox == nullptr) return;
@@ -180,44 +292,38 @@ class actor_threads {
   }
 
   void reap() {
-    for (auto at = entries_.begin(); at != entries_.end();) {
-      if (at->ended && at->thread.get_id() != std::this_thread::get_id()) {
-        at->thread.join();
-        at = entries_.erase(at);
+    for (entry** at = &first_; *at != nullptr;) {
+      entry* e = *at;
+      if (e->ended && e->thread.get_id() != std::this_thread::get_id()) {
+        e->thread.join();
+        *at = e->next;
+        delete e;
       } else {
-        ++at;
+        at = &e->next;
       }
     }
   }
 
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::list<entry> entries_;
+  entry* first_ = nullptr;
   bool stopping_ = false;
 };
 
-/// Makes the actor in a thread of its own; tells `born` there, which must not block.
-template <class A, class... Args, class Born>
-void give_birth_in_thread(birth how, std::tuple<Args...> args, Born born) {
-  actor_threads::instance().start(
-      [how = std::move(how), args = std::move(args), born = std::move(born)](auto ready) mutable {
-        event_loop loop;
-        ready(loop);
-        try {
-          auto cell = loop.run_until_complete(
-              [&] { return give_birth<A, Args...>(loop, std::move(how), std::move(args)); });
-          const std::string name = cell->name;
-          const log_scope speaker(name);
-          if (cell->actor != nullptr) {
-            actor_access::on_end(*cell->actor, [&loop](std::exception_ptr) { loop.stop(); });
-          }
-          born(cell, nullptr);
-          if (cell->actor != nullptr) loop.run_forever();
-          loop.close();
-        } catch (...) {
-          born({}, std::current_exception());
-        }
-      });
+/// Makes the actor in a thread of its own.
+inline future<cell_pointer> give_birth_in_thread(event_loop& loop,
+                                                 std::unique_ptr<actor_maker> maker) {
+  promise<cell_pointer> born(loop);
+  auto result = born.get_future();
+  const counted_pointer<thread_birth> what(new thread_birth(loop, std::move(maker)));
+  // Found through the object, for the thread may outlive the wait.
+  struct waiting_scope {
+    thread_birth& what;
+    ~waiting_scope() { what.waiting = nullptr; }
+  } const waits{*what};
+  what->waiting = &born;
+  actor_threads::instance().start(what);
+  co_return co_await std::move(result);
 }
 
 }  // namespace detail

@@ -34,13 +34,20 @@ struct birth_notice {
   std::string name;
 };
 
+template <>
+inline constexpr bool codec::own_record<image::function_key> = true;
+template <>
+inline constexpr bool codec::own_record<birth_request> = true;
+template <>
+inline constexpr bool codec::own_record<birth_notice> = true;
+
 using factory_function = future<cell_pointer>(event_loop& loop, birth how,
                                               std::span<const std::byte> arguments);
 
 /// Makes an `A` from encoded arguments; its place in the image is what travels.
 template <class A, class... Args>
 future<cell_pointer> factory(event_loop& loop, birth how, std::span<const std::byte> arguments) {
-  return give_birth<A, Args...>(loop, std::move(how), decode<std::tuple<Args...>>(arguments));
+  return give_birth(loop, maker_of<A>(std::move(how), decode<std::tuple<Args...>>(arguments)));
 }
 
 constexpr std::uint64_t node_id(std::uint64_t process) noexcept { return process << 32; }
@@ -52,7 +59,6 @@ cell_pointer place_actor(event_loop& loop, std::uint64_t id, std::string name, A
   cell->actor = new A(std::forward<Args>(args)...);
   actor_access::place(*cell->actor, cell);
   registry::instance().enter(cell, true);
-  loop_access::local<loop_actors>(loop).add(cell);
   return cell;
 }
 
@@ -66,6 +72,10 @@ class worker_body {
   virtual future<> stop(event_loop::duration grace) = 0;
 };
 
+class node;
+template <>
+inline constexpr bool only_encoded<node> = true;
+
 class node final : public actor<node> {
  public:
   /// `ended` is called when an actor that was born here for the arbiter has ended.
@@ -76,11 +86,7 @@ class node final : public actor<node> {
     birth how{request.name, request.named, request.mailbox_bound};
     const cell_pointer cell = co_await make(loop(), std::move(how), request.arguments);
     if (cell->actor != nullptr) {
-      actor_access::on_end(*cell->actor, [&l = loop(), c = cell.get(),
-                                          ended = ended_](std::exception_ptr why) {
-        loop_access::local<loop_actors>(l).remove(*c);
-        ended(why);
-      });
+      actor_access::on_end(*cell->actor, ended_);
     }
     co_return birth_notice{cell->id, cell->name};
   }

@@ -9,122 +9,123 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <deque>
-#include <functional>
-#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
 namespace pulsar::detail {
 
 /// Belongs to the main loop of the process.
-class peers {
+class peers final : link::owner {
  public:
   /// After the end of a line its sends wait so long for the reason.
   static constexpr auto patience = std::chrono::milliseconds(250);
   /// How many processes that have ended are remembered, with how they did.
   static constexpr std::size_t most_gone = 1024;
 
+  /// Asks for a line to a process that has none; the answer is `add` or `down`. `had` is how many
+  /// there were: one that is on its way already needs no asking for.
+  class introducer {
+   public:
+    virtual void introduce(std::uint64_t process, std::uint64_t had) = 0;
+
+   protected:
+    ~introducer() = default;
+  };
+
   explicit peers(event_loop& loop) : loop_(loop) {}
   peers(const peers&) = delete;
   peers& operator=(const peers&) = delete;
   ~peers() {
-    const remote_failure why{"pulsar::error", "pulsar", static_cast<int>(errc::actor_gone),
-                             "this process ends"};
-    while (!lines_.empty()) drop(lines_.begin()->first, why);
-    for (auto& [process, q] : waiting_) {
-      for (auto& c : q.commands) refuse(c.command, c.sink, why);
+    const remote_failure why = failure("this process ends");
+    introducer_ = nullptr;
+    std::size_t at = 0;
+    while (auto* p = known_.next(at)) {
+      p->gone = true;  // for those who send again
+      if (p->line) drop(*p, why);
+      refuse_waiting(*p, why);
+      known_.erase(p->process);
+      delete p;
+      at = 0;
     }
   }
 
-  /// Asks for a line to a process that has none; the answer is `add` or `down`. `had` is how many
-  /// there were: one that is on its way already needs no asking for.
-  void on_unknown(std::function<void(std::uint64_t process, std::uint64_t had)> introduce) {
-    introduce_ = std::move(introduce);
-  }
+  /// Who is asked; none: a process without a line is gone.
+  void on_unknown(introducer* who) noexcept { introducer_ = who; }
 
   /// Takes the socket of a new line. Commands that waited for it go first, in their order. It
   /// replaces one that stands: the other end of that was closed.
   void add(std::uint64_t process, unique_fd socket) {
-    if (gone_.contains(process)) return;
-    if (lines_.contains(process)) drop(process, broken(process, "it was closed"));
-    const auto serial = ++last_line_;
-    ++had_[process];
-    auto made = std::make_shared<link>(
-        loop_, std::move(socket), process,
-        [this, process, serial](link::ending how, const std::string& why) {
-          closed(process, serial, how, why);
-        });
-    lines_[process] = {made, serial, {}};
-    made->start();
-    const auto waiting = waiting_.extract(process);
-    if (!waiting) return;
-    for (auto& c : waiting.mapped().commands) {
-      made->post(c.target, c.command, std::move(c.arguments), c.deadline, std::move(c.sink));
+    peer& p = of(process);
+    if (p.gone) return;
+    if (p.line) drop(p, broken(process, "it was closed"));
+    p.serial = ++last_line_;
+    ++p.had;
+    p.line = counted_pointer<link>(new link(loop_, std::move(socket), process, this));
+    const auto line = p.line;
+    line->start();
+    while (auto* c = static_cast<encoded_command*>(p.waiting.pop())) {
+      line->post(c->target, c->command, c->arguments, c->deadline, std::move(c->sink));
+      delete c;
     }
+    p.waiting_bytes = 0;
   }
 
   /// The process has ended: what is sent to it, or was and waits for an answer, fails with `why`.
   void down(std::uint64_t process, const std::string& why) {
-    if (!gone_.emplace(process, why).second) return;
-    gone_order_.push_back(process);
-    had_.erase(process);
-    if (gone_order_.size() > most_gone) {
-      gone_.erase(gone_order_.front());
-      gone_order_.pop_front();
-    }
-    if (const auto waiting = waiting_.extract(process)) {
-      for (auto& c : waiting.mapped().commands) refuse(c.command, c.sink, gone(process, why));
-    }
-    const auto found = lines_.find(process);
-    if (found == lines_.end()) return;
-    if (!found->second.link->open()) return drop(process, gone(process, why));
+    peer& p = of(process);
+    if (p.gone) return;
+    p.gone = true;
+    p.why = why;
+    p.had = 0;
+    remember(p);
+    refuse_waiting(p, gone(process, why));
+    if (!p.line) return;
+    if (!p.line->open()) return drop(p, gone(process, why));
     // The reason waits for what the line still delivers, but not for a stranger who holds its
     // other end: a process that the dead one has forked.
-    loop_.call_later(patience, [this, process, serial = found->second.serial, why] {
-      if (is_line(process, serial)) drop(process, gone(process, why));
-    });
+    drop_later(p);
   }
 
   void post(std::uint64_t target, std::string_view command, buffer arguments,
             event_loop::time_point deadline, wire_sink sink) {
     const auto process = registry::process_of(target);
-    if (const auto found = lines_.find(process); found != lines_.end()) {
-      auto& l = found->second;
-      if (l.link->open()) {
-        return l.link->post(target, command, std::move(arguments), deadline, std::move(sink));
+    if (introducer_ == nullptr && known_.find(process) == nullptr) {
+      return refuse(command, sink, gone(process, "it is not known here"));
+    }
+    peer& p = of(process);
+    if (p.line) {
+      if (p.line->open()) {
+        return p.line->post(target, command, arguments, deadline, std::move(sink));
       }
       if (!sink) return refuse(command, sink, broken(process, "it was closed"));
-      return l.late.push_back(std::move(sink));  // for the reason
+      p.late.push(new encoded_command(nullptr, target, command, {}, deadline, std::move(sink)));
+      return;
     }
-    if (const auto known = gone_.find(process); known != gone_.end()) {
-      return refuse(command, sink, gone(process, known->second));
+    if (p.gone) return refuse(command, sink, gone(process, p.why));
+    if (introducer_ == nullptr) return refuse(command, sink, gone(process, "it is not known here"));
+    const bool first = p.waiting.empty();
+    const std::size_t size = arguments.size() + command.size() + sizeof(encoded_command);
+    if (p.waiting_bytes + size > most_unsent) {
+      remote_failure why = failure(fmt::format(
+          "{} bytes wait for a link to process {} already", p.waiting_bytes, process));
+      why.value = static_cast<int>(errc::mailbox_full);
+      return refuse(command, sink, why);
     }
-    if (!introduce_) return refuse(command, sink, gone(process, "it is not known here"));
-    auto& waiting = waiting_[process];
-    const bool first = waiting.commands.empty();
-    const std::size_t size = arguments.size() + command.size() + sizeof(postponed);
-    if (waiting.bytes + size > most_unsent) {
-      return refuse(command, sink,
-                    {"pulsar::error", "pulsar", static_cast<int>(errc::mailbox_full),
-                     fmt::format("{} bytes wait for a link to process {} already", waiting.bytes,
-                                 process)});
-    }
-    waiting.bytes += size;
-    waiting.commands.push_back(
-        {target, std::string(command), std::move(arguments), deadline, std::move(sink)});
-    if (first) introduce_(process, had_[process]);
+    p.waiting_bytes += size;
+    p.waiting.push(new encoded_command(nullptr, target, command, std::move(arguments), deadline,
+                                       std::move(sink)));
+    if (first) introducer_->introduce(process, p.had);
   }
 
   /// Is all that was sent on its way?
   bool drained() const noexcept {
-    for (const auto& [process, l] : lines_) {
-      if (l.link->open() && !l.link->drained()) return false;
+    std::size_t at = 0;
+    while (const auto* p = known_.next(at)) {
+      if (p->line && p->line->open() && !p->line->drained()) return false;
     }
     return true;
   }
@@ -132,55 +133,84 @@ class peers {
   event_loop& loop() noexcept { return loop_; }
 
  private:
-  struct line {
-    std::shared_ptr<detail::link> link;
-    std::uint64_t serial = 0;
-    std::vector<wire_sink> late;  // came after its end, before the reason
-  };
-  struct postponed {
-    std::uint64_t target;
-    std::string command;
-    buffer arguments;
-    event_loop::time_point deadline;
-    wire_sink sink;
-  };
-  struct queue {
-    std::vector<postponed> commands;
-    std::size_t bytes = 0;
+  // What is known of one other process.
+  struct peer {
+    std::uint64_t process = 0;
+    counted_pointer<link> line;
+    std::uint64_t serial = 0;     // of the line, among all
+    std::uint64_t had = 0;        // lines, ever
+    task_queue late;     // encoded commands that came after its end, before the reason
+    task_queue waiting;  // those that came before there was one
+    std::size_t waiting_bytes = 0;
+    bool gone = false;  // it has ended, `why` says how
+    std::string why;
+    peer* next_gone = nullptr;
   };
 
+  peer& of(std::uint64_t process) {
+    if (auto* known = known_.find(process)) return *known;
+    auto* made = new peer;
+    made->process = process;
+    known_.insert(process, made);
+    return *made;
+  }
+
+  // Those that have ended stand in a list, the first to be forgotten first.
+  void remember(peer& p) {
+    *last_gone_ = &p;
+    last_gone_ = &p.next_gone;
+    if (++gone_count_ <= most_gone) return;
+    --gone_count_;
+    peer* oldest = std::exchange(first_gone_, first_gone_->next_gone);
+    if (oldest->line) drop(*oldest, gone(oldest->process, oldest->why));
+    known_.erase(oldest->process);
+    delete oldest;
+  }
+
+  static remote_failure failure(std::string sentence) {
+    return {"pulsar::error", "pulsar", static_cast<int>(errc::actor_gone), std::move(sentence)};
+  }
   static remote_failure gone(std::uint64_t process, const std::string& why) {
-    return {"pulsar::error", "pulsar", static_cast<int>(errc::actor_gone),
-            fmt::format("process {} is gone: {}", process, why)};
+    return failure(fmt::format("process {} is gone: {}", process, why));
   }
   static remote_failure broken(std::uint64_t process, const std::string& why) {
-    return {"pulsar::error", "pulsar", static_cast<int>(errc::actor_gone),
-            fmt::format("the link to process {} has broken: {}", process, why)};
+    return failure(fmt::format("the link to process {} has broken: {}", process, why));
   }
 
-  bool is_line(std::uint64_t process, std::uint64_t serial) const {
-    const auto found = lines_.find(process);
-    return found != lines_.end() && found->second.serial == serial;
+  void on_closed(link& which, link::ending how, const std::string& why) override {
+    auto* p = known_.find(which.peer());
+    if (p == nullptr || p->line.get() != &which) return;
+    if (p->gone) return drop(*p, gone(p->process, p->why));
+    if (how == link::ending::broken) return drop(*p, broken(p->process, why));
+    drop_later(*p);
   }
 
-  void closed(std::uint64_t process, std::uint64_t serial, link::ending how,
-              const std::string& why) {
-    if (!is_line(process, serial)) return;
-    if (const auto known = gone_.find(process); known != gone_.end()) {
-      return drop(process, gone(process, known->second));
-    }
-    if (how == link::ending::broken) return drop(process, broken(process, why));
-    loop_.call_later(patience, [this, process, serial, why] {
-      if (is_line(process, serial)) drop(process, broken(process, why));
+  // Ends the line when the reason has had its time.
+  void drop_later(const peer& p) {
+    loop_.call_later(patience, [this, process = p.process, serial = p.serial] {
+      auto* found = known_.find(process);
+      if (found == nullptr || !found->line || found->serial != serial) return;
+      drop(*found, found->gone ? gone(process, found->why)
+                               : broken(process, "it has closed its end"));
     });
   }
 
-  void drop(std::uint64_t process, const remote_failure& why) {
-    const auto dropped = lines_.extract(process);
-    auto& l = dropped.mapped();
-    if (l.link->open()) l.link->close();
-    l.link->fail_pending(why.text);
-    for (auto& sink : l.late) sink({{}, why});
+  static void drop(peer& p, const remote_failure& why) {
+    const auto line = std::exchange(p.line, {});
+    if (line->open()) line->close();
+    line->fail_pending(why.text);
+    refuse_all(p.late, why);
+  }
+
+  static void refuse_waiting(peer& p, const remote_failure& why) {
+    p.waiting_bytes = 0;
+    refuse_all(p.waiting, why);
+  }
+  static void refuse_all(task_queue& commands, const remote_failure& why) {
+    while (auto* c = static_cast<encoded_command*>(commands.pop())) {
+      refuse(c->command, c->sink, why);
+      delete c;
+    }
   }
 
   static void refuse(std::string_view command, const wire_sink& sink, const remote_failure& why) {
@@ -189,12 +219,11 @@ class peers {
   }
 
   event_loop& loop_;
-  std::function<void(std::uint64_t, std::uint64_t)> introduce_;
-  std::map<std::uint64_t, line> lines_;
-  std::map<std::uint64_t, queue> waiting_;
-  std::unordered_map<std::uint64_t, std::string> gone_;
-  std::deque<std::uint64_t> gone_order_;
-  std::unordered_map<std::uint64_t, std::uint64_t> had_;  // lines to each process, ever
+  introducer* introducer_ = nullptr;
+  number_map<peer> known_;
+  peer* first_gone_ = nullptr;
+  peer** last_gone_ = &first_gone_;
+  std::size_t gone_count_ = 0;
   std::uint64_t last_line_ = 0;
 };
 
@@ -251,19 +280,33 @@ class remote_cell final : public actor_cell {
       return loop_access::local<peers>(*main).post(id, command, std::move(arguments), deadline,
                                                    std::move(sink));
     }
-    auto refused = sink;
-    const bool posted =
-        way != nullptr &&
-        post_to(*way, [main, to = id, name = std::string(command), args = std::move(arguments),
-                       deadline, s = std::move(sink)]() mutable {
-          loop_access::local<peers>(*main).post(to, name, std::move(args), deadline, std::move(s));
-        });
-    if (!posted) {
-      refuse(command, refused, "'" + name + "' is in another process and pulsar::run has ended");
+    if (way != nullptr) {
+      auto* one = new relayed(*main, id, command, std::move(arguments), deadline, std::move(sink));
+      if (way->push(one)) return;
+      sink = std::move(one->sink);
+      delete one;
     }
+    refuse(command, sink, "'" + name + "' is in another process and pulsar::run has ended");
   }
 
  private:
+  // On its way to the main loop.
+  struct relayed : encoded_command {
+    relayed(event_loop& m, std::uint64_t t, std::string_view c, buffer a, event_loop::time_point d,
+            wire_sink s)
+        : encoded_command(&run, t, c, std::move(a), d, std::move(s)), main(m) {}
+    static void run(task_node* node, bool drop) {
+      auto* self = static_cast<relayed*>(node);
+      if (!drop) {
+        loop_access::local<peers>(self->main)
+            .post(self->target, self->command, std::move(self->arguments), self->deadline,
+                  std::move(self->sink));
+      }
+      delete self;
+    }
+    event_loop& main;
+  };
+
   static void refuse(std::string_view command, const wire_sink& sink, std::string why) {
     if (sink) {
       sink({{}, {"pulsar::error", "pulsar", static_cast<int>(errc::actor_gone), std::move(why)}});

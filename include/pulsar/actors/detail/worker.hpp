@@ -71,7 +71,7 @@ class last_seconds {
   inline static void (*handler_)(int) = nullptr;
 };
 
-class worker {
+class worker : control_line::owner, peers::introducer {
  public:
   /// `make_body` is what an application's worker runs; none in a worker for actors.
   explicit worker(std::function<std::unique_ptr<worker_body>()> make_body)
@@ -87,14 +87,9 @@ class worker {
     peers& lines = loop_access::local<peers>(loop_);
     const main_loop_scope main(loop_);
 
-    control_ = std::make_shared<control_line>(loop_, process.take_control_socket());
-    lines.on_unknown([this](std::uint64_t wanted, std::uint64_t had) {
-      control_message m;
-      m.kind = control_kind::introduce;
-      m.number = wanted;
-      m.count = had;
-      control_->send(m);
-    });
+    control_ = counted_pointer<control_line>(
+        new control_line(loop_, process.take_control_socket()));
+    lines.on_unknown(this);
     lines.add(arbiter_process, process.take_stream());
 
     node_ = place_actor<node>(loop_, node_id(registry::instance().process()), speaker_,
@@ -111,8 +106,7 @@ class worker {
       static_cast<node&>(*node_->actor).set_body(make_body_(), std::move(inherited));
     }
     install_signals();
-    control_->start([this](auto&& m, auto&& fds) { on_control(std::move(m), std::move(fds)); },
-                    [this](control_ending) { on_orphaned(); });
+    control_->start(*this);
     control_message hello;
     hello.number = wire_version;
     hello.objects = image::describe();
@@ -150,7 +144,15 @@ class worker {
     ::pthread_sigmask(SIG_UNBLOCK, &all, nullptr);
   }
 
-  void on_control(control_message&& m, std::vector<unique_fd>&& descriptors) {
+  void introduce(std::uint64_t process, std::uint64_t had) override {
+    control_message m;
+    m.kind = control_kind::introduce;
+    m.number = process;
+    m.count = had;
+    control_->send(m);
+  }
+
+  void on_packet(control_message&& m, std::vector<unique_fd>&& descriptors) override {
     peers& lines = loop_access::local<peers>(loop_);
     switch (m.kind) {
       case control_kind::welcome: break;
@@ -174,7 +176,7 @@ class worker {
   }
 
   // The rule for the arbiter's death: drain and leave, whatever signal comes or not.
-  void on_orphaned() {
+  void on_control_end(control_ending) override {
     last_seconds::begin();
     if (leaving_) return;
     log::error("the arbiter has died: this worker drains and ends");
@@ -218,7 +220,7 @@ class worker {
   event_loop loop_;
   std::function<std::unique_ptr<worker_body>()> make_body_;
   std::string speaker_;
-  std::shared_ptr<control_line> control_;
+  counted_pointer<control_line> control_;
   cell_pointer node_;
   bool leaving_ = false;
   int exit_code_ = 0;
