@@ -264,48 +264,12 @@ class event_loop {
     using asio::io_context::shutdown;
   };
 
-  struct ready_handler {
-    event_loop* loop;
-    void operator()() const { loop->on_ready(); }
-  };
-  struct inbox_handler {
-    event_loop* loop;
-    void operator()() const { loop->on_inbox(); }
-  };
-  struct timer_handler {
-    event_loop* loop;
-    void operator()(std::error_code ec) const { loop->on_timer(ec); }
-  };
+  // What the context calls.
+  struct ready_handler;
+  struct inbox_handler;
+  struct timer_handler;
 
-  // One handler of the context on its way: what it makes ready is run before Asio has its turn.
-  class batch {
-   public:
-    explicit batch(event_loop& loop) noexcept
-        : loop_(loop),
-          before_(std::exchange(detail::this_thread_loops.running, &loop)),
-          context_(nullptr) {
-      ++loop_.batches_;
-    }
-    batch(const batch&) = delete;
-    batch& operator=(const batch&) = delete;
-    ~batch() {
-      if (--loop_.batches_ == 0) loop_.finish_batch();
-      detail::this_thread_loops.running = before_;
-    }
-
-   private:
-    event_loop& loop_;
-    event_loop* before_;
-    detail::context_scope context_;
-  };
-
-  static constexpr unsigned batch_callbacks = 256;
-  static constexpr duration batch_time = std::chrono::microseconds(200);
-  // Callbacks between two looks at the clock, which costs as much as ten of the quick ones; more
-  // once as many as the first have taken no more than `quick_time`.
-  static constexpr unsigned time_every = 16;
-  static constexpr unsigned time_every_quick = 64;
-  static constexpr duration quick_time = std::chrono::microseconds(4);
+  class batch;
 
   using tick = timer_wheel::tick;
 
@@ -343,12 +307,7 @@ class event_loop {
   [[noreturn]] static void throw_closed(const char* what) { throw error(errc::loop_closed, what); }
 
   // Throws unless `run_forever` may be called.
-  void check_may_run(const char* what) const {
-    if (closed_) throw_closed(what);
-    if (!running_ && running() == nullptr) return;
-    throw error(errc::already_running,
-                std::string(what) + " inside a callback or coroutine of a loop");
-  }
+  void check_may_run(const char* what) const;
 
   void push_ready(detail::task_node* node) noexcept {
     check_thread("settling a future");
@@ -359,86 +318,14 @@ class event_loop {
     }
   }
 
-  [[gnu::noinline]] void push_from_outside(detail::task_node* node) noexcept {
-    // The coroutine will not be resumed any more, and its frame goes before the queue is looked at.
-    if (closing_ && node->call == &detail::continuation::resume) return;
-    ready_.push(node);
-    post_ready();
-  }
-
-  void post_ready() noexcept {
-    if (closing_ || std::exchange(posted_, true)) return;
-    asio::post(context_, ready_handler{this});
-  }
-
-  void on_ready() {
-    posted_ = false;
-    if (closing_) return;
-    const batch scope(*this);
-    run_ready();
-  }
-
-  void on_inbox() {
-    {
-      const std::lock_guard lock(inbox_->mutex_);
-      --inbox_->posted_;
-    }
-    if (closing_) return;
-    const batch scope(*this);
-    struct turn {
-      event_loop& loop;
-      // What came meanwhile woke nobody; it has its turn behind I/O.
-      ~turn() {
-        if (!loop.inbox_->stack_.rest()) loop.inbox_->post();
-      }
-    };
-    const turn awake{*this};
-    inbox_->stack_.take(ready_);
-    run_ready();
-  }
-
-  void on_timer(std::error_code ec) {
-    --timer_waits_;
-    if (ec || closing_) return;
-    armed_ = timer_wheel::never;
-    const batch scope(*this);
-    refresh();
-    run_ready();
-  }
-
-  // Resumes what an Asio operation was awaited by.
-  void on_io(std::coroutine_handle<> waiter) {
-    const batch scope(*this);
-    waiter.resume();
-    run_ready();
-  }
-
-  void run_ready() {
-    unsigned count = 0;
-    unsigned look = time_every;  // at the clock, at that count
-    time_point start{};
-    time_point last{};
-    while (detail::task_node* node = ready_.pop()) {
-      depth_ = 0;
-      detail::this_context = nullptr;
-      node->call(node, false);
-      if (++count < look) continue;
-      const time_point now = refresh();
-      if (count == time_every) start = now;
-      if (count >= batch_callbacks || now - start > batch_time) break;
-      look = count + (now - last <= quick_time ? time_every_quick : time_every);
-      if (look > batch_callbacks) look = batch_callbacks;
-      last = now;
-    }
-  }
-
-  // Reads the clock and calls what is due.
-  time_point refresh() {
-    const time_point now = time();
-    if (wheel_.has_fresh()) wheel_.settle(tick_after(now));
-    if (const tick reached = tick_before(now); reached > wheel_.now()) wheel_.advance(reached);
-    return now;
-  }
+  void push_from_outside(detail::task_node* node) noexcept;
+  void post_ready() noexcept;
+  void on_ready();
+  void on_inbox();
+  void on_timer(std::error_code ec);
+  void on_io(std::coroutine_handle<> waiter);
+  void run_ready();
+  time_point refresh();
 
   void timers_changed() noexcept {
     if (batches_ == 0) post_ready();

@@ -7,7 +7,52 @@
 
 namespace pulsar {
 
+struct event_loop::ready_handler {
+  event_loop* loop;
+  void operator()() const { loop->on_ready(); }
+};
+
+struct event_loop::inbox_handler {
+  event_loop* loop;
+  void operator()() const { loop->on_inbox(); }
+};
+
+struct event_loop::timer_handler {
+  event_loop* loop;
+  void operator()(std::error_code ec) const { loop->on_timer(ec); }
+};
+
+// One handler of the context on its way: what it makes ready is run before Asio has its turn.
+class event_loop::batch {
+ public:
+  explicit batch(event_loop& loop) noexcept
+      : loop_(loop),
+        before_(std::exchange(detail::this_thread_loops.running, &loop)),
+        context_(nullptr) {
+    ++loop_.batches_;
+  }
+  batch(const batch&) = delete;
+  batch& operator=(const batch&) = delete;
+  ~batch() {
+    if (--loop_.batches_ == 0) loop_.finish_batch();
+    detail::this_thread_loops.running = before_;
+  }
+
+ private:
+  event_loop& loop_;
+  event_loop* before_;
+  detail::context_scope context_;
+};
+
 namespace detail {
+
+inline constexpr unsigned batch_callbacks = 256;
+inline constexpr event_loop::duration batch_time = std::chrono::microseconds(200);
+// Callbacks between two looks at the clock, which costs as much as ten of the quick ones; more
+// once as many as the first have taken no more than `quick_time`.
+inline constexpr unsigned time_every = 16;
+inline constexpr unsigned time_every_quick = 64;
+inline constexpr event_loop::duration quick_time = std::chrono::microseconds(4);
 
 /// What futures, operations and actors need of a loop and its users do not.
 class loop_access {
@@ -105,6 +150,94 @@ inline std::string describe(const std::exception_ptr& exception) {
 }
 
 }  // namespace detail
+
+inline void event_loop::check_may_run(const char* what) const {
+  if (closed_) throw_closed(what);
+  if (!running_ && running() == nullptr) return;
+  throw error(errc::already_running,
+              std::string(what) + " inside a callback or coroutine of a loop");
+}
+
+[[gnu::noinline]] inline void event_loop::push_from_outside(detail::task_node* node) noexcept {
+  // The coroutine will not be resumed any more, and its frame goes before the queue is looked at.
+  if (closing_ && node->call == &detail::continuation::resume) return;
+  ready_.push(node);
+  post_ready();
+}
+
+inline void event_loop::post_ready() noexcept {
+  if (closing_ || std::exchange(posted_, true)) return;
+  asio::post(context_, ready_handler{this});
+}
+
+inline void event_loop::on_ready() {
+  posted_ = false;
+  if (closing_) return;
+  const batch scope(*this);
+  run_ready();
+}
+
+inline void event_loop::on_inbox() {
+  {
+    const std::lock_guard lock(inbox_->mutex_);
+    --inbox_->posted_;
+  }
+  if (closing_) return;
+  const batch scope(*this);
+  struct turn {
+    event_loop& loop;
+    // What came meanwhile woke nobody; it has its turn behind I/O.
+    ~turn() {
+      if (!loop.inbox_->stack_.rest()) loop.inbox_->post();
+    }
+  };
+  const turn awake{*this};
+  inbox_->stack_.take(ready_);
+  run_ready();
+}
+
+inline void event_loop::on_timer(std::error_code ec) {
+  --timer_waits_;
+  if (ec || closing_) return;
+  armed_ = timer_wheel::never;
+  const batch scope(*this);
+  refresh();
+  run_ready();
+}
+
+// Resumes what an Asio operation was awaited by.
+inline void event_loop::on_io(std::coroutine_handle<> waiter) {
+  const batch scope(*this);
+  waiter.resume();
+  run_ready();
+}
+
+inline void event_loop::run_ready() {
+  unsigned count = 0;
+  unsigned look = detail::time_every;  // at the clock, at that count
+  time_point start{};
+  time_point last{};
+  while (detail::task_node* node = ready_.pop()) {
+    depth_ = 0;
+    detail::this_context = nullptr;
+    node->call(node, false);
+    if (++count < look) continue;
+    const time_point now = refresh();
+    if (count == detail::time_every) start = now;
+    if (count >= detail::batch_callbacks || now - start > detail::batch_time) break;
+    look = count + (now - last <= detail::quick_time ? detail::time_every_quick : detail::time_every);
+    if (look > detail::batch_callbacks) look = detail::batch_callbacks;
+    last = now;
+  }
+}
+
+// Reads the clock and calls what is due.
+inline event_loop::time_point event_loop::refresh() {
+  const time_point now = time();
+  if (wheel_.has_fresh()) wheel_.settle(tick_after(now));
+  if (const tick reached = tick_before(now); reached > wheel_.now()) wheel_.advance(reached);
+  return now;
+}
 
 inline void event_loop::run_forever() {
   check_may_run("run_forever");
