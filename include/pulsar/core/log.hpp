@@ -7,7 +7,8 @@
 ///     pulsar::log::info("listening on {}", address);
 ///     // 2026-11-21 07:33:07.123 [4711] [info] [arbiter] listening on 127.0.0.1:8060
 ///
-/// Any thread may log. What is below the level costs one relaxed load and formats nothing.
+/// Any thread may log. What is below the level costs one relaxed load and formats nothing. A
+/// formatter for a type of one's own needs <fmt/format.h>.
 
 #include <pulsar/core/detail/context.hpp>
 

@@ -266,7 +266,12 @@ inline void arbiter::on_exit(worker_process& w, const exit_status& status) {
   w.control->close();
   free_names(w.number);
   for (auto* other = first_; other != nullptr; other = other->next) {
-    std::erase_if(other->introduced, [&](const auto& entry) { return entry.first == w.number; });
+    for (auto& entry : other->introduced) {
+      if (entry.first != w.number) continue;
+      entry = other->introduced.back();
+      other->introduced.pop_back();
+      break;
+    }
   }
   if (w.greeted && !w.greeted->done()) {
     w.greeted->set_exception(std::make_exception_ptr(
