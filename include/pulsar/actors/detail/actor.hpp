@@ -521,14 +521,12 @@ inline future<> actor_base::end(detail::cell_pointer self, event_loop::duration 
 
 namespace detail {
 
-template <class F>
-future<> call_hook(F f) {
-  if constexpr (is_future<std::invoke_result_t<F&>>) {
-    co_await f();
-  } else {
-    f();
-    co_return;
-  }
+/// Is a hook of the actor's class plain? It returns a future else.
+template <class Result>
+consteval bool is_plain_hook() {
+  static_assert(std::is_void_v<Result> || std::is_same_v<Result, future<>>,
+                "on_start, on_stopping and on_stop return nothing or a future<>");
+  return std::is_void_v<Result>;
 }
 
 template <class... E>
@@ -538,26 +536,39 @@ std::vector<std::string> command_names_of(command_list<E...>*) {
 
 template <class A>
 struct actor_type_of {
-  static future<> on_start(actor_base& a) {
+  // Hooks may throw at once: whoever calls one waits for it in the same breath.
+  static future<> on_start([[maybe_unused]] actor_base& a) {
     if constexpr (requires(A& derived) { derived.on_start(); }) {
-      return call_hook([&d = static_cast<A&>(a)] { return d.on_start(); });
-    } else {
-      return make_ready_future();
+      A& derived = static_cast<A&>(a);
+      if constexpr (is_plain_hook<decltype(derived.on_start())>()) {
+        derived.on_start();
+      } else {
+        return derived.on_start();
+      }
     }
+    return make_ready_future();
   }
-  static future<> on_stopping(actor_base& a) {
+  static future<> on_stopping([[maybe_unused]] actor_base& a) {
     if constexpr (requires(A& derived) { derived.on_stopping(); }) {
-      return call_hook([&d = static_cast<A&>(a)] { return d.on_stopping(); });
-    } else {
-      return make_ready_future();
+      A& derived = static_cast<A&>(a);
+      if constexpr (is_plain_hook<decltype(derived.on_stopping())>()) {
+        derived.on_stopping();
+      } else {
+        return derived.on_stopping();
+      }
     }
+    return make_ready_future();
   }
-  static future<> on_stop(actor_base& a) {
+  static future<> on_stop([[maybe_unused]] actor_base& a) {
     if constexpr (requires(A& derived) { derived.on_stop(); }) {
-      return call_hook([&d = static_cast<A&>(a)] { return d.on_stop(); });
-    } else {
-      return make_ready_future();
+      A& derived = static_cast<A&>(a);
+      if constexpr (is_plain_hook<decltype(derived.on_stop())>()) {
+        derived.on_stop();
+      } else {
+        return derived.on_stop();
+      }
     }
+    return make_ready_future();
   }
   static constexpr bool is_serial() {
     if constexpr (requires { A::serial; }) {
