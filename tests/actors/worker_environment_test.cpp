@@ -276,6 +276,12 @@ TEST_SUITE("worker_environment") {
     REQUIRE(::prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0) == 0);
   }
 
+  TEST_CASE("a program that was started without standard descriptors has /dev/null there") {
+    const std::vector<std::string> arguments{"sh", "-c", "exec \"$0\" standard <&- >&- 2>&-", probe};
+    auto bare = pulsar::spawn_child({.executable = "/bin/sh", .arguments = arguments});
+    CHECK(to_string(bare.wait()) == "exit code 0");
+  }
+
   TEST_CASE("runs are counted, one after the other") {
     CHECK(ask({"run", "2"}).output == "run 1, active 1\nrun 2, active 1\nactive 0\n");
   }

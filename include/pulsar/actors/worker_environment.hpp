@@ -209,6 +209,7 @@ class worker_environment {
         arguments_(detail::command_line()),
         umask_(detail::current_umask()),
         executable_(image::executable()) {
+    detail::open_standard_descriptors();
     const char* value = ::getenv(worker_variable);
     if (value == nullptr) return;
     const std::string text = value;

@@ -34,6 +34,14 @@ inline constexpr int misuse_exit_code = 70;  // EX_SOFTWARE
   ::_exit(misuse_exit_code);
 }
 
+// Gives a program that was started without one of the standard descriptors /dev/null there: it would
+// get a socket, and whatever anybody prints would go into that.
+inline void open_standard_descriptors() noexcept {
+  for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; ++fd) {
+    if (::fcntl(fd, F_GETFD) < 0) static_cast<void>(::open("/dev/null", O_RDWR));  // the lowest free
+  }
+}
+
 // Text from outside, fit for one line of a terminal.
 inline std::string printable(std::string_view text) {
   constexpr std::size_t most = 100;
