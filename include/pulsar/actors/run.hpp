@@ -100,7 +100,7 @@ class master {
 
   int run_body(body call, void* app) {
     this_process().require_serving("run an event loop");
-    ::signal(SIGPIPE, SIG_IGN);
+    take_signals();
     raise_descriptor_limit();
     const log_scope speaker("arbiter");
     const main_loop_scope main(loop_);
@@ -109,6 +109,7 @@ class master {
     loop_.add_signal_handler(SIGTERM, [this] { interrupt("TERM"); });
     loop_.add_signal_handler(SIGINT, [this] { interrupt("INT"); });
     loop_.add_signal_handler(SIGQUIT, [this] { quit(); });
+    unblock_signals();
     loop_.create_task([this] { return begin(arbiter_); }).detach();
     whole(*this, call, app, loop_).detach();
     loop_.run_forever();
@@ -117,6 +118,24 @@ class master {
   }
 
   static future<> begin(cell_pointer cell) { return actor_access::begin(std::move(cell)); }
+
+  // Whoever started this program may have ignored SIGCHLD, and it would not learn how its workers
+  // end.
+  static void take_signals() {
+    ::signal(SIGPIPE, SIG_IGN);
+    struct sigaction child {};
+    ::sigaction(SIGCHLD, nullptr, &child);
+    const bool lost = (child.sa_flags & SA_SIGINFO) == 0 && child.sa_handler == SIG_IGN;
+    if (lost || (child.sa_flags & SA_NOCLDWAIT) != 0) ::signal(SIGCHLD, SIG_DFL);
+  }
+
+  // Or blocked those that end it.
+  static void unblock_signals() {
+    sigset_t ours;
+    ::sigemptyset(&ours);
+    for (const int s : {SIGTERM, SIGINT, SIGQUIT, SIGCHLD}) ::sigaddset(&ours, s);
+    ::pthread_sigmask(SIG_UNBLOCK, &ours, nullptr);
+  }
 
   void interrupt(std::string_view which) {
     if (stopping_ && which == "INT") return quit();
