@@ -2,11 +2,14 @@
 #include <pulsar/actors/detail/control_line.hpp>
 #include <pulsar/core/timeout.hpp>
 
+#include <actors/log_capture.hpp>
 #include <actors/process_support.hpp>
 #include <doctest/doctest.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include <memory>
+#include <new>
 #include <string>
 #include <vector>
 
@@ -41,6 +44,7 @@ struct setting final : control_line::owner {
   }
   void on_packet(control_message&& m, std::vector<unique_fd>&& fds) override {
     received.push_back(std::move(m));
+    if (received.back().text == "throw") throw std::bad_alloc();
     for (auto& fd : fds) descriptors.push_back(std::move(fd));
   }
   void on_control_end(control_ending how) override { endings.push_back(how); }
@@ -162,6 +166,57 @@ TEST_SUITE("control_line") {
       CHECK(pulsar::decode<control_message>(p.bytes).number == 2);
       CHECK(s.line->open());
       co_return;
+    });
+  }
+
+  TEST_CASE("what its owner fails to do does not end the line") {
+    in_loop([](event_loop& loop) -> future<> {
+      setting s(loop);
+      const log_capture log;
+      s.other.send(pulsar::encode(message(control_kind::line, 1, "throw")).readable());
+      s.other.send(pulsar::encode(message(control_kind::line, 2)).readable());
+      co_await until(loop, [&] { return s.received.size() == 2; });
+      CHECK(s.line->open());
+      CHECK(s.endings.empty());
+      CHECK(log.count("what a control packet asked for failed: std::bad_alloc") == 1);
+    });
+  }
+
+  TEST_CASE("a packet whose descriptor finds no number here arrives without it") {
+    in_loop([](event_loop& loop) -> future<> {
+      setting s(loop);
+      const log_capture log;
+      auto [mine, given] = pulsar::socket_pair(SOCK_STREAM);
+      const int fd = given.get();
+      s.other.send(pulsar::encode(message(control_kind::line, 7)).readable(), {&fd, 1});
+      rlimit limit{};
+      ::getrlimit(RLIMIT_NOFILE, &limit);
+      const rlimit none{0, limit.rlim_max};
+      REQUIRE(::setrlimit(RLIMIT_NOFILE, &none) == 0);
+      co_await until(loop, [&] { return s.received.size() == 1; });
+      ::setrlimit(RLIMIT_NOFILE, &limit);
+      CHECK(s.received[0].number == 7);
+      CHECK(s.descriptors.empty());
+      s.other.send(pulsar::encode(message(control_kind::line, 8)).readable(), {&fd, 1});
+      co_await until(loop, [&] { return s.received.size() == 2; });
+      CHECK(s.descriptors.size() == 1);
+      CHECK(s.endings.empty());
+      CHECK(log.count("the descriptors of a control packet are lost") == 1);
+    });
+  }
+
+  TEST_CASE("who never reads is given up, and takes a bounded amount of memory") {
+    in_loop([](event_loop& loop) -> future<> {
+      setting s(loop);
+      const log_capture log;
+      const std::string text(10'000, 't');
+      std::uint64_t sent = 0;
+      while (s.line->open() && sent < 5'000) s.line->send(message(control_kind::down, ++sent, text));
+      CHECK(sent > control_line::most_unsent);
+      CHECK(sent < 2 * control_line::most_unsent);
+      co_await until(loop, [&] { return !s.endings.empty(); });
+      CHECK(s.endings == std::vector<control_ending>{control_ending::broken});
+      CHECK(log.count("a control line is closed: 1000 packets wait for its other side") == 1);
     });
   }
 

@@ -73,12 +73,13 @@ class counter : public pulsar::actor<counter> {
     for (std::uint64_t i = 0; i < times; ++i) all += text;
     return all;
   }
+  int fail(std::uint64_t size) { throw std::runtime_error(std::string(size, 'x')); }
   future<int> never() {
     pulsar::promise<int> p;
     auto f = p.get_future();
     co_return co_await f;
   }
-  using commands = pulsar::commands<&counter::add, &counter::repeat, &counter::never>;
+  using commands = pulsar::commands<&counter::add, &counter::repeat, &counter::fail, &counter::never>;
 
  private:
   int sum_ = 0;
@@ -584,7 +585,7 @@ TEST_SUITE("link") {
       co_await until(loop, [&] { return good.done(); });
       CHECK(nobody.failed_as(errc::actor_gone));
       CHECK(unknown.failed_as(errc::unknown_command));
-      CHECK(contains(unknown.text(), "has no command 'subtract'; it has: add repeat never"));
+      CHECK(contains(unknown.text(), "has no command 'subtract'; it has: add repeat fail never"));
       CHECK(arity.failed_as(errc::malformed));
       CHECK(type.failed_as(errc::malformed));
       CHECK(good.value<int>() == 5);
@@ -657,6 +658,23 @@ TEST_SUITE("link") {
       });
       CHECK(values >= 100);
       CHECK(failures >= 50);
+    });
+  }
+
+  TEST_CASE("a peer that asks for failures and reads none is given up" *
+            doctest::skip(process_test::thread_sanitizer)) {
+    in_loop([](event_loop& loop) -> future<> {
+      auto a = co_await born();
+      half h(loop);
+      constexpr std::uint64_t count = 180;
+      const auto megabyte = arguments(std::uint64_t{1} << 20);
+      for (std::uint64_t id = 1; id <= count; ++id) {
+        h.write(command_frame(frame_kind::ask, id, a.id(), "fail", megabyte).readable());
+      }
+      co_await until(loop, [&] { return h.how.has_value(); });
+      CHECK(*h.how == line_end::ending::broken);
+      CHECK(contains(h.reason, "it has not read "));
+      CHECK_FALSE(h.line->open());
     });
   }
 

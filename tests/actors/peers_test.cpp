@@ -102,6 +102,7 @@ struct setting final : peers::introducer {
   explicit setting(event_loop& loop) : lines(loop) { lines.on_unknown(this); }
   void introduce(std::uint64_t process, std::uint64_t had) override {
     requests.push_back({process, had});
+    if (exhausted) pulsar::detail::throw_system_error(EMFILE, "cannot make a pair of Unix sockets");
   }
   far_end connect(std::uint64_t process) {
     auto [here, there] = pulsar::socket_pair(SOCK_STREAM);
@@ -116,6 +117,7 @@ struct setting final : peers::introducer {
 
   peers lines;
   std::vector<asked> requests;
+  bool exhausted = false;
 };
 
 }  // namespace
@@ -146,6 +148,38 @@ TEST_SUITE("peers") {
       CHECK(s.requests.size() == 1);
       auto far = s.connect(7);  // too late: refused
       CHECK(s.ask(7, 3).failed_as(errc::actor_gone));
+      co_return;
+    });
+  }
+
+  TEST_CASE("a line that cannot be asked for fails what waits for it, and is asked for again") {
+    in_loop([](event_loop& loop) -> future<> {
+      setting s(loop);
+      s.exhausted = true;
+      auto first = s.ask(7, 1);
+      REQUIRE(first.done());
+      CHECK((*first.outcome)->failure.category == "system");
+      CHECK((*first.outcome)->failure.value == EMFILE);
+      CHECK(first.text().starts_with(
+          "there is no line to process 7: cannot make a pair of Unix sockets"));
+      s.exhausted = false;
+      auto second = s.ask(7, 2);
+      CHECK(s.requests == std::vector<asked>{{7, 0}, {7, 0}});
+      auto far = s.connect(7);
+      co_await until(loop, [&] { return far.numbers().size() == 1; });
+      CHECK(far.seen == std::vector<int>{2});
+      CHECK_FALSE(second.done());
+    });
+  }
+
+  TEST_CASE("a line that was lost on its way counts as one that was there") {
+    in_loop([](event_loop& loop) -> future<> {
+      setting s(loop);
+      auto first = s.ask(7, 1);
+      s.lines.unconnected(7, {"pulsar::error", "system", EMFILE, "it was lost"}, true);
+      CHECK(first.text() == "there is no line to process 7: it was lost");
+      s.ask(7, 2);
+      CHECK(s.requests == std::vector<asked>{{7, 0}, {7, 1}});
       co_return;
     });
   }

@@ -5,6 +5,7 @@
 
 #include <actors/process_support.hpp>
 #include <doctest/doctest.h>
+#include <sys/resource.h>
 
 #include <array>
 #include <cstring>
@@ -54,6 +55,21 @@ std::uint64_t checksum_of(const pulsar::bytes& data) {
   return std::hash<std::string_view>()({reinterpret_cast<const char*>(data.data()), data.size()});
 }
 
+// While it lives no descriptor can be made.
+class no_numbers_left {
+ public:
+  no_numbers_left() {
+    ::getrlimit(RLIMIT_NOFILE, &limit_);
+    const rlimit none{0, limit_.rlim_max};
+    ::setrlimit(RLIMIT_NOFILE, &none);
+  }
+  ~no_numbers_left() { end(); }
+  void end() const { ::setrlimit(RLIMIT_NOFILE, &limit_); }
+
+ private:
+  rlimit limit_{};
+};
+
 class clerk : public pulsar::actor<clerk> {
  public:
   int add(int a, int b) { return a + b; }
@@ -88,6 +104,22 @@ class clerk : public pulsar::actor<clerk> {
   }
   void leave(int code) { ::_exit(code); }
   std::vector<int> descriptors() { return pulsar::open_descriptors(); }
+  /// Asks `to` while this process has no number left for a descriptor.
+  future<std::string> ask_without_numbers(actor_ref<clerk> to) {
+    const no_numbers_left now;
+    auto answer = co_await as_result(send(to, "pid"_cmd));
+    now.end();
+    co_return answer.message();
+  }
+  /// Sends a control packet that no worker sends.
+  void say(std::uint8_t kind, std::uint64_t number, std::uint64_t count) {
+    pulsar::detail::control_message m;
+    m.kind = static_cast<pulsar::detail::control_kind>(kind);
+    m.number = number;
+    m.count = count;
+    const auto packet = pulsar::encode(m);
+    [[maybe_unused]] const auto sent = ::send(3, packet.data(), packet.size(), 0);
+  }
   /// Sends what is no message to the arbiter.
   void babble(int descriptor) {
     const std::string garbage(64, '\xff');
@@ -135,6 +167,8 @@ class clerk : public pulsar::actor<clerk> {
                                     &clerk::die,
                                     &clerk::leave,
                                     &clerk::descriptors,
+                                    &clerk::ask_without_numbers,
+                                    &clerk::say,
                                     &clerk::babble,
                                     &clerk::pay,
                                     &clerk::wait_for,
@@ -819,6 +853,59 @@ TEST_SUITE("process") {
     CHECK(contains(logged, "cannot be led any more and is killed"));
     const int sum = co_await send(b, "add"_cmd, 1, 2);
     CHECK(sum == 3);
+  }
+
+  PROGRAM_TEST_CASE("a worker without numbers for descriptors is not reached, and lives on") {
+    auto a = co_await spawn<clerk, process>();
+    auto b = co_await spawn<clerk, process>();
+    const log_capture log;
+    const auto said = co_await send(a, "ask_without_numbers"_cmd, b);
+    CHECK(contains(said, "there is no line to process"));
+    CHECK(contains(said, "Too many open files"));
+    const int sum = co_await send(a, "pay"_cmd, b, 1, 2);
+    CHECK(sum == 3);
+    CHECK(worker_count() == 2);
+    CHECK(logged == "");
+  }
+
+  // UBSan needs a descriptor to look at the type of an exception.
+  PROGRAM_TEST_CASE("an arbiter without numbers for descriptors refuses, and harms no worker" *
+                    doctest::skip(process_test::address_sanitizer)) {
+    auto a = co_await spawn<clerk, process>();
+    auto b = co_await spawn<clerk, process>();
+    const log_capture log;
+    {
+      const no_numbers_left now;
+      auto paid = co_await as_result(send(a, "pay"_cmd, b, 1, 2));
+      now.end();
+      CHECK(paid.code() == std::errc::too_many_files_open);
+      CHECK(contains(paid.message(), "there is no line to process"));
+    }
+    const int sum = co_await send(a, "pay"_cmd, b, 1, 2);
+    CHECK(sum == 3);
+    CHECK(worker_count() == 2);
+    CHECK(contains(logged, "no line from process"));
+  }
+
+  PROGRAM_TEST_CASE("a worker that says what no worker says is killed") {
+    struct packet {
+      std::uint8_t kind;
+      std::uint64_t number;
+      std::uint64_t count;
+      const char* why;
+    };
+    for (const packet p : {packet{99, 0, 0, "sent a control packet of unknown kind"},
+                           packet{1, 1, 0, "greets a second time"},
+                           packet{4, 1, 99, "claims lines that it was not given"}}) {
+      CAPTURE(p.why);
+      auto a = co_await spawn<clerk, process>();
+      const log_capture log;
+      auto pending = send(a, "later"_cmd, 60'000, 1);
+      tell(a, "say"_cmd, p.kind, p.number, p.count);
+      auto r = co_await as_result(std::move(pending));
+      CHECK(contains(r.message(), "signal 9 (Killed)"));
+      CHECK(contains(logged, p.why));
+    }
   }
 
   TEST_CASE("a reference from an earlier run fits no actor of a later one") {

@@ -156,6 +156,8 @@ class arbiter final : public actor<arbiter>, detail::peers::introducer {
   void on_control(worker_process& w, detail::control_message&& m);
   void on_control_end(worker_process& w, detail::control_ending how);
   void introduce(worker_process& asker, std::uint64_t wanted, std::uint64_t had);
+  void refuse_line(worker_process& asker, std::uint64_t wanted, const detail::remote_failure& why);
+  void distrust(worker_process& w, const char* what);
   void connect(std::uint64_t wanted);
   void give_line(worker_process& to, std::uint64_t process, unique_fd socket);
   void free_names(std::uint64_t process);

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
 #include <exception>
 #include <mutex>
@@ -157,8 +158,8 @@ inline void arbiter::on_control(worker_process& w, detail::control_message&& m) 
       detail::control_message answer;
       answer.kind = difference ? detail::control_kind::refused : detail::control_kind::welcome;
       answer.text = difference.value_or("");
+      if (!w.greeted || w.greeted->done()) return distrust(w, "greets a second time");
       w.control->send(answer);
-      if (!w.greeted || w.greeted->done()) return;
       if (difference) {
         w.greeted->set_exception(
             std::make_exception_ptr(error(errc::incompatible, *difference)));
@@ -172,10 +173,15 @@ inline void arbiter::on_control(worker_process& w, detail::control_message&& m) 
       w.leaving = true;
       free_names(w.number);
       break;
-    default:
-      log::error("worker process {} sent a control packet of unknown kind", w.process.pid());
-      break;
+    default: distrust(w, "sent a control packet of unknown kind"); break;
   }
+}
+
+// Whoever says what no worker says is not asked for more of it.
+inline void arbiter::distrust(worker_process& w, const char* what) {
+  log::error("worker process {} {} and is killed", w.process.pid(), what);
+  w.control->close();
+  w.process.signal(SIGKILL);
 }
 
 inline void arbiter::on_control_end(worker_process& w, detail::control_ending how) {
@@ -197,7 +203,13 @@ inline void arbiter::on_control_end(worker_process& w, detail::control_ending ho
 // given one already.
 inline void arbiter::introduce(worker_process& asker, std::uint64_t wanted, std::uint64_t had) {
   if (wanted == detail::arbiter_process) {
-    if (asker.lines <= had) connect(asker.number);
+    if (had > asker.lines) return distrust(asker, "claims lines that it was not given");
+    if (asker.lines > had) return;
+    try {
+      connect(asker.number);
+    } catch (...) {
+      refuse_line(asker, wanted, detail::take_apart(std::current_exception()));
+    }
     return;
   }
   auto* other = workers_.find(wanted);
@@ -217,11 +229,28 @@ inline void arbiter::introduce(worker_process& asker, std::uint64_t wanted, std:
     if (process == younger) given = &count;
   }
   if (given == nullptr) given = &older.introduced.emplace_back(younger, 0).second;
+  if (had > *given) return distrust(asker, "claims lines that it was not given");
   if (*given > had) return;
-  auto [one, two] = socket_pair(SOCK_STREAM);
+  std::pair<unique_fd, unique_fd> ends;
+  try {
+    ends = socket_pair(SOCK_STREAM);
+  } catch (...) {
+    return refuse_line(asker, wanted, detail::take_apart(std::current_exception()));
+  }
   ++*given;
-  give_line(asker, wanted, std::move(one));
-  give_line(*other, asker.number, std::move(two));
+  give_line(asker, wanted, std::move(ends.first));
+  give_line(*other, asker.number, std::move(ends.second));
+}
+
+inline void arbiter::refuse_line(worker_process& asker, std::uint64_t wanted,
+                                 const detail::remote_failure& why) {
+  log::error("no line from process {} to process {}: {}", asker.number, wanted, why.text);
+  detail::control_message m;
+  m.kind = detail::control_kind::no_line;
+  m.number = wanted;
+  m.count = static_cast<std::uint64_t>(why.category == "system" ? why.value : ENOMEM);
+  m.text = why.text;
+  asker.control->send(m);
 }
 
 // A new line between a worker and this process, after the first one has broken.
@@ -230,8 +259,8 @@ inline void arbiter::connect(std::uint64_t wanted) {
   auto* other = workers_.find(wanted);
   if (other == nullptr) return lines.down(wanted, "it has ended");
   auto [one, two] = socket_pair(SOCK_STREAM);
-  ++other->lines;
   lines.add(wanted, std::move(one));
+  ++other->lines;
   give_line(*other, detail::arbiter_process, std::move(two));
 }
 

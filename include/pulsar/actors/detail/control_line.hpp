@@ -10,7 +10,9 @@
 #include <pulsar/actors/image.hpp>
 #include <pulsar/core/codec.hpp>
 
+#include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <string>
 #include <system_error>
 #include <utility>
@@ -29,6 +31,7 @@ enum class control_kind : std::uint8_t {
   down,       // arbiter: process `number` has ended, `text` says how
   stop,       // arbiter: end within `number` milliseconds
   leaving,    // worker: it ends, and the names of its actors are free
+  no_line,    // arbiter: none to process `number` now, `text` says why, `count` is the system's error
 };
 
 struct control_message {
@@ -47,15 +50,19 @@ inline constexpr bool codec::own_record<control_message> = true;
 /// Why a control line is no more.
 enum class control_ending {
   closed,  // the other side has closed its end, or has died
-  broken,  // what came is no packet, or the system reports an error
+  broken,  // what came is no packet, or too much waits for the other side to read it
 };
 
 /// One end. Belongs to its loop.
 class control_line : public counted {
  public:
+  /// What may wait for a slow reader. One that is slower is not led any more.
+  static constexpr std::size_t most_unsent = 1000;
+
   /// Whoever is led by what arrives.
   class owner {
    public:
+    /// A packet that came with descriptors has none if this process had no number left for them.
     virtual void on_packet(control_message&& message, std::vector<unique_fd>&& descriptors) = 0;
     /// Called once, when there will be no more packets.
     virtual void on_control_end(control_ending how) = 0;
@@ -79,7 +86,12 @@ class control_line : public counted {
 
   void send(const control_message& message, unique_fd descriptor = {}) {
     if (!open_) return;
+    if (unsent_count_ == most_unsent) {
+      log::error("a control line is closed: {} packets wait for its other side", unsent_count_);
+      return break_off();
+    }
     unsent_.push(new packet(message, std::move(descriptor)));
+    ++unsent_count_;
     flush();
   }
 
@@ -101,9 +113,22 @@ class control_line : public counted {
     unique_fd descriptor;
   };
 
+  // Ends the line, and tells its owner so.
+  void break_off() {
+    open_ = false;
+    how_ = control_ending::broken;
+    std::error_code ignored;
+    ready_.cancel(ignored);
+  }
+
+  void drop_first() {
+    delete static_cast<packet*>(unsent_.pop());
+    --unsent_count_;
+  }
+
   void flush() {
     while (!unsent_.empty() && !waiting_) {
-      const auto& p = static_cast<const packet&>(*unsent_.front());
+      auto& p = static_cast<packet&>(*unsent_.front());
       const int fd = p.descriptor.get();
       try {
         const auto sent = socket_.send(p.bytes.readable(), {&fd, fd >= 0 ? 1U : 0U});
@@ -114,8 +139,13 @@ class control_line : public counted {
         }
       } catch (const std::exception& e) {
         log::error("a control packet was not sent: {}", e.what());
+        // Too many descriptors are under way: the other side has to know what it does not get.
+        if (p.descriptor) {
+          p.descriptor.reset();
+          continue;
+        }
       }
-      delete static_cast<packet*>(unsent_.pop());
+      drop_first();
     }
   }
 
@@ -134,27 +164,37 @@ class control_line : public counted {
       if (!self->receive()) break;
     }
     self->open_ = false;
-    while (!self->unsent_.empty()) delete static_cast<packet*>(self->unsent_.pop());
+    while (!self->unsent_.empty()) self->drop_first();
     if (auto* told = std::exchange(self->owner_, nullptr)) told->on_control_end(self->how_);
   }
 
   // All packets that are there; false at the end.
   bool receive() {
-    try {
-      for (;;) {
-        control_packet p;
+    for (;;) {
+      control_packet p;
+      control_message message;
+      try {
         const auto got = socket_.receive(p);
         if (got == transfer::would_block) return true;
         if (got == transfer::closed) return false;
-        auto message = decode<control_message>(p.bytes);
-        if (owner_ == nullptr) return false;
-        owner_->on_packet(std::move(message), std::move(p.descriptors));
-        if (!open_) return false;
+        message = decode<control_message>(p.bytes);
+      } catch (const std::exception& e) {
+        log::error("a control line is closed, for what came is no packet: {}", e.what());
+        how_ = control_ending::broken;
+        return false;
       }
-    } catch (const std::exception& e) {
-      log::error("a control line is closed, for what came is no packet: {}", e.what());
-      how_ = control_ending::broken;
-      return false;
+      if (p.descriptors_lost) {
+        log::error("the descriptors of a control packet are lost: this process has no number left "
+                   "for them");
+      }
+      if (owner_ == nullptr) return false;
+      // The other side is not to blame for what fails on this one.
+      try {
+        owner_->on_packet(std::move(message), std::move(p.descriptors));
+      } catch (const std::exception& e) {
+        log::error("what a control packet asked for failed: {}", e.what());
+      }
+      if (!open_) return false;
     }
   }
 
@@ -164,6 +204,7 @@ class control_line : public counted {
   owner* owner_ = nullptr;
   control_ending how_ = control_ending::closed;
   task_queue unsent_;
+  std::size_t unsent_count_ = 0;
   bool open_ = true;
   bool waiting_ = false;
 };

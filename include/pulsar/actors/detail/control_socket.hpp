@@ -44,6 +44,8 @@ enum class transfer {
 struct control_packet {
   std::vector<std::byte> bytes;
   std::vector<unique_fd> descriptors;  // all close-on-exec
+  // This process had no number left for them: all of them are closed, and the bytes came alone.
+  bool descriptors_lost = false;
 };
 
 // Who made the other end of a connected Unix socket. The kernel notes that when a pair is made or a
@@ -117,12 +119,12 @@ class control_socket {
 
   // Receives one packet into `packet`, whose former content is dropped in any case.
   //
-  // Throws `errc::too_large` for a packet above the limits of `send`, `too_many_files_open` if this
-  // process had no number left for its descriptors; all descriptors of that packet are closed then
+  // Throws `errc::too_large` for a packet above the limits of `send`; its descriptors are closed then
   // and the next packet is not affected. Throws the system's error otherwise.
   transfer receive(control_packet& packet) {
     packet.bytes.clear();
     packet.descriptors.clear();
+    packet.descriptors_lost = false;
     std::array<std::byte, max_bytes> buffer;
     for (;;) {
       iovec part{buffer.data(), buffer.size()};
@@ -153,7 +155,7 @@ class control_socket {
           throw_too_many(max_descriptors + 1, "descriptors", max_descriptors);
         }
         descriptors.clear();
-        throw_system_error(EMFILE, "the descriptors of a control packet are lost");
+        packet.descriptors_lost = true;
       }
       packet.bytes.assign(buffer.data(), buffer.data() + size);
       packet.descriptors = std::move(descriptors);

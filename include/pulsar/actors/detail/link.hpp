@@ -54,6 +54,8 @@ static_assert(sizeof(frame_head) == 16);
 inline constexpr std::size_t largest_frame = std::size_t{64} << 10;
 inline constexpr std::size_t largest_message = std::size_t{64} << 20;
 inline constexpr std::size_t most_unsent = std::size_t{128} << 20;  // what a slow peer may leave
+// Failures tell a slow peer so above that; beyond this it is not served any more.
+inline constexpr std::size_t most_unsent_failures = most_unsent + most_unsent / 8;
 inline constexpr std::size_t longest_command = 4096;                // bytes of its name
 inline constexpr int most_writes = 16;  // at a time, of a frame or more each
 
@@ -363,8 +365,18 @@ class link : public counted {
     if (failed != std::byte{}) {
       outcome.value.clear();
       encode(outcome.value, outcome.failure);
+      if (unsent() + outcome.value.size() > most_unsent_failures) return give_up();
     }
     write(frame, {std::span(&failed, 1), outcome.value.readable(), {}});
+  }
+
+  // The peer asks and does not read.
+  void give_up() {
+    open_ = false;
+    given_up_ = fmt::format("it has not read {} bytes of results", unsent());
+    log::error("the link to process {} is closed: {}", peer_, given_up_);
+    std::error_code ignored;
+    socket_.cancel(ignored);
   }
 
   void write(frame_head head, const std::array<std::span<const std::byte>, 3>& parts) {
@@ -438,6 +450,10 @@ class link : public counted {
       if (std::get<0>(waited) || !self->receive(in, frames, how, reason)) break;
     }
     self->open_ = false;
+    if (!self->given_up_.empty()) {
+      how = ending::broken;
+      reason = std::move(self->given_up_);
+    }
     ::shutdown(self->socket_.native_handle(), SHUT_RDWR);
     if (auto* told = std::exchange(self->owner_, nullptr)) {
       told->on_closed(*self, how, reason);
@@ -534,6 +550,7 @@ class link : public counted {
   task_queue later_;              // those that wait for their first turn
   std::size_t turns_size_ = 0;    // of the whole messages in `turns_`
   std::size_t large_bytes_ = 0;   // what is left of all of them
+  std::string given_up_;          // why, if so
   std::uint64_t last_id_ = 0;
   number_map<pending> sinks_;
   flush_node flush_{*this};

@@ -9,6 +9,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -64,14 +65,29 @@ class peers final : link::owner {
     if (p.line) drop(p, broken(process, "it was closed"));
     p.serial = ++last_line_;
     ++p.had;
-    p.line = counted_pointer<link>(new link(loop_, std::move(socket), process, this));
+    try {
+      p.line = counted_pointer<link>(new link(loop_, std::move(socket), process, this));
+      p.line->start();
+    } catch (...) {
+      p.line = {};
+      refuse_waiting(p, unreachable(process, take_apart(std::current_exception())));
+      throw;
+    }
     const auto line = p.line;
-    line->start();
     while (auto* c = static_cast<encoded_command*>(p.waiting.pop())) {
       line->post(c->target, c->command, c->arguments, c->deadline, std::move(c->sink));
       delete c;
     }
     p.waiting_bytes = 0;
+  }
+
+  /// There is no line to the process now, for the reason `why`; the next command asks again. `lost`:
+  /// one was given, and did not arrive.
+  void unconnected(std::uint64_t process, const remote_failure& why, bool lost) {
+    peer& p = of(process);
+    if (p.gone) return;
+    if (lost) ++p.had;
+    refuse_waiting(p, unreachable(process, why));
   }
 
   /// The process has ended: what is sent to it, or was and waits for an answer, fails with `why`.
@@ -118,7 +134,14 @@ class peers final : link::owner {
     p.waiting_bytes += size;
     p.waiting.push(new encoded_command(nullptr, target, command, std::move(arguments), deadline,
                                        std::move(sink)));
-    if (first) introducer_->introduce(process, p.had);
+    if (!first) return;
+    try {
+      introducer_->introduce(process, p.had);
+    } catch (...) {
+      const auto why = take_apart(std::current_exception());
+      log::error("no line to process {}: {}", process, why.text);
+      unconnected(process, why, false);
+    }
   }
 
   /// Is all that was sent on its way?
@@ -175,6 +198,12 @@ class peers final : link::owner {
   }
   static remote_failure broken(std::uint64_t process, const std::string& why) {
     return failure(fmt::format("the link to process {} has broken: {}", process, why));
+  }
+
+  // It lives, but cannot be reached.
+  static remote_failure unreachable(std::uint64_t process, remote_failure why) {
+    why.text = fmt::format("there is no line to process {}: {}", process, why.text);
+    return why;
   }
 
   void on_closed(link& which, link::ending how, const std::string& why) override {

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
 #include <csignal>
 #include <cstdint>
@@ -165,9 +166,15 @@ class worker : control_line::owner, peers::introducer {
         if (descriptors.size() == 1) {
           lines.add(m.number, std::move(descriptors[0]));
         } else {
-          log::error("the arbiter sent a line to process {} with {} descriptors", m.number,
-                     descriptors.size());
+          // The system's text for the number is added where it is thrown.
+          lines.unconnected(m.number, {"pulsar::error", "system", EMFILE, "its descriptor was lost"},
+                            true);
         }
+        break;
+      case control_kind::no_line:
+        lines.unconnected(m.number,
+                          {"pulsar::error", "system", static_cast<int>(m.count), std::move(m.text)},
+                          false);
         break;
       case control_kind::down: lines.down(m.number, m.text); break;
       case control_kind::stop: leave(std::chrono::milliseconds(m.number), "the arbiter"); break;
@@ -176,11 +183,13 @@ class worker : control_line::owner, peers::introducer {
   }
 
   // The rule for the arbiter's death: drain and leave, whatever signal comes or not.
-  void on_control_end(control_ending) override {
+  void on_control_end(control_ending how) override {
     last_seconds::begin();
     if (leaving_) return;
-    log::error("the arbiter has died: this worker drains and ends");
-    leave(std::chrono::seconds(2), "the arbiter's death");
+    log::error("{}: this worker drains and ends", how == control_ending::closed
+                                                      ? "the arbiter has died"
+                                                      : "the line to the arbiter has broken");
+    leave(std::chrono::seconds(2), "the end of its control line");
   }
 
   void actor_ended(std::exception_ptr why) {
