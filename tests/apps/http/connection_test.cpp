@@ -333,6 +333,28 @@ TEST_SUITE("connection") {
     CHECK(client.next().body == "/2");
   }
 
+  TEST_CASE("a connection that is handed over by a handler gets no answer of another one") {
+    std::optional<pulsar::unique_fd> theirs;
+    http_test::site* place = nullptr;
+    site site([&](http::request& request) -> http::response {
+      if (request.path() == "/adopt") place->serve(std::move(*theirs));
+      return std::string(request.path());
+    });
+    place = &site;
+    auto [mine, other] = pulsar::socket_pair(SOCK_STREAM);
+    pulsar::set_non_blocking(other.get());
+    theirs = std::move(other);
+    client adopted(site.loop, std::move(mine));
+    auto client = site.connect();
+    client.send(get("/secret") + get("/adopt"));
+    CHECK(client.next().body == "/secret");
+    CHECK(client.next().body == "/adopt");
+    CHECK(adopted.received().empty());
+    adopted.send(get("/mine"));
+    CHECK(adopted.next().body == "/mine");
+    CHECK(adopted.received().empty());
+  }
+
   TEST_CASE("the request is there until a suspended handler has ended") {
     site site([](http::request& request) -> future<http::response> {
       co_await pulsar::sleep(20ms);
@@ -475,6 +497,21 @@ TEST_SUITE("connection") {
     CHECK(client.ends());
     CHECK(site.group->size() == 1);  // half open
     CHECK(site.all_closed());
+  }
+
+  TEST_CASE("a refused client that never stops sending is left after that time too") {
+    site site(&echo, with({.linger = 50ms}));
+    auto client = site.connect();
+    client.tolerate_a_closed_server();
+    client.send("nonsense\r\n\r\n");
+    CHECK(client.next().code == 400);
+    // The server finds bytes whenever it looks.
+    const std::string piece(64 * 1024, 'x');
+    CHECK(run_until(site.loop, [&] {
+      while (site.group->size() > 0 && client.send_some(piece) == piece.size()) {
+      }
+      return site.group->size() == 0;
+    }));
   }
 
   // -- slow clients --------------------------------------------------------------

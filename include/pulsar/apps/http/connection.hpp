@@ -102,13 +102,6 @@ class output {
     tail_ = {};
   }
 
-  void swap(output& other) noexcept {
-    bytes_.swap(other.bytes_);
-    std::swap(tail_, other.tail_);
-  }
-
-  void release() noexcept { bytes_.release(); }
-
  private:
   buffer bytes_;
   std::string_view tail_;
@@ -157,7 +150,7 @@ class connection_group {
   connection_options options_;
   connection_counters counters_;
   date_clock clock_;
-  detail::output output_;  // of the connection that runs; empty whenever it suspends
+  std::unique_ptr<detail::output> spare_;  // empty; for the next connection that writes
   detail::connection* first_ = nullptr;
   std::size_t size_ = 0;
   bool draining_ = false;

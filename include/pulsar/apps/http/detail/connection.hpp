@@ -97,6 +97,7 @@ class connection {
   static constexpr std::size_t most_read = 64 * 1024;    // before what is there is answered
   static constexpr std::size_t most_output = 64 * 1024;  // before it is written
   static constexpr std::size_t most_kept = 16 * 1024;    // of memory while idle
+  static constexpr std::size_t discarded_at_once = 16 * 1024;
 
   const timeouts& times() const noexcept { return group_.options_.timeouts; }
 
@@ -168,6 +169,8 @@ class connection {
 
   // -- output ----------------------------------------------------------------
 
+  output& out();
+  void give_back_output() noexcept;
   std::size_t send(const output& out) noexcept;
   bool flush() noexcept;
   static future<> write_rest(event_loop& loop, connection& self);
@@ -178,9 +181,9 @@ class connection {
   parser parser_;
   http::request request_;
   buffer input_;
-  output unsent_;             // what the socket would not take
-  response large_;            // what `unsent_` or the group's output may refer to
-  future<response> pending_;  // what the handler is at
+  response large_;               // what `out_` may refer to
+  std::unique_ptr<output> out_;  // what is not sent yet; null if there is nothing
+  future<response> pending_;     // what the handler is at
   deadline timer_{*this};
   int unread_ = 0;          // when the write began to wait
   int quiet_quarters_ = 0;  // of the keep-alive time
@@ -307,7 +310,7 @@ inline connection::step connection::advance() {
       case progress::incomplete:
         if (parser_.awaits_body() && request_.expects_continue() && !continued_) {
           continued_ = true;
-          group_.output_.append(continue_line);
+          out().append(continue_line);
         }
         return step::read;
       case progress::failed: refuse(refusal(parser_.error())); break;
@@ -318,7 +321,7 @@ inline connection::step connection::advance() {
 
 // What bounds the memory of responses.
 inline bool connection::is_enough() const noexcept {
-  return !group_.output_.tail().empty() || group_.output_.size() >= most_output;
+  return out_ && (!out_->tail().empty() || out_->size() >= most_output);
 }
 
 // False if the answer has to be waited for.
@@ -358,25 +361,25 @@ inline response connection::take_pending() {
 }
 
 inline void connection::put(response& answer) {
-  output& out = group_.output_;
+  output& to = out();
   const bool keep = request_.keep_alive() && !group_.draining_;
   const delivery how{request_.method(), request_.version(), keep, group_.date(),
                      group_.options_.server};
-  serialize(answer, how, out);
+  serialize(answer, how, to);
   input_.consume(parser_.consumed());
   if (!keep || !answer.keep_alive()) {
     closing_ = true;
     lingers_ = !hurries_ && (request_.keep_alive() || !input_.empty());
   }
-  // The text that `out` refers to stays where it is: it is too long to lie within its string.
-  if (!out.tail().empty()) large_ = std::move(answer);
+  // The text that `to` refers to stays where it is: it is too long to lie within its string.
+  if (!to.tail().empty()) large_ = std::move(answer);
 }
 
 // The last answer, to what is no request.
 inline void connection::refuse(response answer) {
   ++group_.counters_.refused;
   serialize(answer, {.keep_alive = false, .date = group_.date(), .server = group_.options_.server},
-            group_.output_);
+            out());
   closing_ = lingers_ = true;
 }
 
@@ -390,6 +393,22 @@ inline response connection::failure_of(const std::exception_ptr& why) {
     answer.close();
   }
   return answer;
+}
+
+// Each connection writes to memory of its own, so that no client gets what another one asked for,
+// whatever handlers do and wherever an exception comes from. It has that memory from the first
+// answer to the end of the write, from the group where that has some to spare.
+inline output& connection::out() {
+  if (!out_) {
+    out_ = group_.spare_ ? std::move(group_.spare_) : std::make_unique<output>();
+  }
+  return *out_;
+}
+
+inline void connection::give_back_output() noexcept {
+  if (!out_->tail().empty()) large_ = response();
+  out_->clear();
+  group_.spare_ = std::move(out_);
 }
 
 // Writes what the socket takes now.
@@ -410,21 +429,18 @@ inline std::size_t connection::send(const output& out) noexcept {
 
 // True if nothing is left to write.
 inline bool connection::flush() noexcept {
-  output& out = group_.output_;
-  if (out.empty()) return true;
-  const std::size_t sent = broken_ ? 0 : send(out);
-  if (broken_ || sent == out.size()) [[likely]] {
-    if (!out.tail().empty()) large_ = response();
-    out.clear();
-    return true;
+  if (!out_) return true;
+  const std::size_t sent = broken_ ? 0 : send(*out_);
+  if (!broken_ && sent != out_->size()) [[unlikely]] {
+    out_->consume(sent);
+    return false;
   }
-  out.consume(sent);
-  unsent_.swap(out);
-  return false;
+  give_back_output();
+  return true;
 }
 
 inline future<> connection::write_rest(event_loop&, connection& self) {
-  output& out = self.unsent_;
+  output& out = *self.out_;
   while (!out.empty() && !self.broken_) {
     self.wait_for(waiting::write, self.times().write);
     self.unread_ = self.unread();
@@ -435,8 +451,7 @@ inline future<> connection::write_rest(event_loop&, connection& self) {
     out.consume(std::get<1>(written));
   }
   self.stop_waiting();
-  out.clear();
-  out.release();
+  self.give_back_output();
   self.large_ = response();
 }
 
@@ -447,9 +462,10 @@ inline future<> connection::linger(event_loop&, connection& self) {
   self.socket_.shutdown(asio::socket_base::shutdown_send, failure);
   self.wait_for(waiting::end,
                 at_once_or(self.group_.draining_ ? self.times().drain : self.times().linger));
-  while (!failure && !self.broken_) {
+  // A client that never stops sending completes each read before the deadline could cancel it.
+  while (!failure && !self.broken_ && !self.expired_) {
     self.input_.clear();
-    const auto room = self.input_.prepare(first_read);
+    const auto room = self.input_.prepare(discarded_at_once);
     const auto read =
         co_await self.socket_.async_read_some(asio::buffer(room.data(), room.size()), use_result);
     failure = std::get<0>(read);
