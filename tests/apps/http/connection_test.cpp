@@ -433,6 +433,91 @@ TEST_SUITE("connection") {
     CHECK(log.lines() == 1);
   }
 
+  TEST_CASE("a status that is not final becomes 500, and the connection goes on") {
+    const log_keeper log;
+    std::optional<http::handler> handler;
+    const auto answer = [](http::request& request) {
+      return request.path() == "/good" ? http::response("good")
+                                       : http::response(std::stoi(std::string(request.query())));
+    };
+    SUBCASE("of a function") { handler.emplace(answer); }
+    SUBCASE("of a coroutine") {
+      handler.emplace([answer](http::request& request) -> future<http::response> {
+        co_await pulsar::sleep(1ms);
+        co_return answer(request);
+      });
+    }
+    site site(std::move(*handler));
+    auto client = site.connect();
+    for (const int code : {100, 101, 103, 199}) {
+      client.send(get("/early?" + std::to_string(code)) + get("/good"));
+      CHECK(client.next().code == 500);
+      CHECK(client.next().body == "good");
+      CHECK(log.has("GET /early?" + std::to_string(code) + ": the handler answered " +
+                    std::to_string(code) + ", which is no final status: 200 to 599 are"));
+    }
+    CHECK(site.group->counters().failed == 4);
+  }
+
+  TEST_CASE("a log that fails costs nobody an answer, and nothing of one reaches another") {
+    const auto before = pulsar::log::set_sink(
+        [](pulsar::log_level, std::string_view) { throw std::runtime_error("disk full"); });
+    {
+      site site([](http::request& request) -> http::response {
+        if (request.path() == "/bad") throw std::runtime_error("out of luck");
+        return std::string(request.path());
+      });
+      auto one = site.connect();
+      auto two = site.connect();
+      one.send(get("/secret") + get("/bad") + get("/"));
+      const auto secret = one.next();
+      const auto bad = one.next();
+      const auto good = one.next();
+      two.send(get("/public"));
+      const auto other = two.next();
+      pulsar::log::set_sink(before);
+      CHECK(secret.body == "/secret");
+      CHECK(bad.code == 500);
+      CHECK(good.body == "/");
+      CHECK(other.body == "/public");
+      CHECK(two.received().empty());
+    }
+    pulsar::log::set_sink(before);
+  }
+
+  TEST_CASE("failures of handlers are logged ten times a second, and the others counted") {
+    const log_keeper log;
+    site site([](http::request&) -> http::response { throw std::runtime_error("out of luck"); });
+    auto client = site.connect();
+    std::string all;
+    for (int i = 0; i < 1000; ++i) all += get("/");
+    const auto began = event_loop::clock::now();
+    client.send(all);
+    for (int i = 0; i < 1000; ++i) CHECK(client.next().code == 500);
+    const auto seconds = (event_loop::clock::now() - began) / 1s + 1;
+    CHECK(log.lines() >= 10);
+    CHECK(log.lines() <= 10 * seconds + 10);
+    const bool all_at_once = log.lines() == 10;
+    run_for(site.loop, 1010ms);
+    client.send(get("/"));
+    client.next();
+    if (all_at_once) CHECK(log.has("out of luck (and 990 failures not logged before)"));
+    CHECK(log.has(" failures not logged before)"));
+    CHECK(site.group->counters().failed == 1001);
+  }
+
+  TEST_CASE("of a long target the log has the beginning") {
+    const log_keeper log;
+    site site([](http::request&) -> http::response { throw std::runtime_error("out of luck"); });
+    auto client = site.connect();
+    client.send(get("/" + std::string(199, 'a')) + get("/" + std::string(4000, 'b')));
+    client.next();
+    client.next();
+    CHECK(log.has("GET /" + std::string(199, 'a') + ": out of luck"));
+    CHECK(log.has("GET /" + std::string(199, 'b') + "...: out of luck"));
+    CHECK_FALSE(log.has(std::string(200, 'b')));
+  }
+
   // -- what is refused -----------------------------------------------------------
 
   TEST_CASE("what is no request is refused with its status, then the connection is closed") {
@@ -473,6 +558,66 @@ TEST_SUITE("connection") {
       client.close();
       CHECK(site.all_closed());
     }
+  }
+
+  TEST_CASE("CONNECT is 501 and the end of the connection, and no handler sees it") {
+    site site(&echo);
+    auto client = site.connect();
+    client.send("CONNECT b:443 HTTP/1.1\r\nHost: b:443\r\n\r\n" + get("/behind"));
+    const auto answer = client.next();
+    CHECK(answer.code == 501);
+    CHECK(answer.has("Connection: close"));
+    CHECK(answer.body == "501 Not Implemented: no tunnels here\n");
+    CHECK(client.ends());
+    CHECK(site.group->counters().requests == 0);
+    CHECK(site.group->counters().refused == 1);
+  }
+
+  TEST_CASE("a refusal of HEAD has no body, as soon as the method is known") {
+    http::connection_options options;
+    options.limits.request_line = 100;
+    options.limits.header_line = 100;
+    options.timeouts.head = 50ms;
+    const std::pair<std::string_view, int> all[] = {
+        {"HEAD / HTTP/1.1\r\n\r\n", 400},
+        {"HEAD / HTTP/1.1\r\nHost: h\r\nbad header\r\n\r\n", 400},
+        {"HEAD nowhere HTTP/1.1\r\nHost: h\r\n\r\n", 400},
+        {"HEAD / HTTP/1.1\r\nHost: h\r\nContent-Length: 9999999999\r\n\r\n", 413},
+        {"HEAD / HTTP/2.0\r\nHost: h\r\n\r\n", 505},
+        {"HEAD / HTTP/1.1\r\nHost: ", 408},
+    };
+    for (const auto& [text, code] : all) {
+      CAPTURE(text);
+      site site(&echo, options);
+      auto client = site.connect();
+      client.send(get("/good"));
+      client.next();
+      client.send(text);
+      const auto answer = client.next(with_body::no);
+      CHECK(answer.code == code);
+      CHECK(answer.head.find("\r\nContent-Length: ") != std::string::npos);
+      CHECK(client.ends());  // nothing behind the head
+    }
+    site site(&echo, options);
+    auto client = site.connect();
+    client.send("HEAD /" + std::string(200, 'a') + " HTTP/1.1\r\nHost: h\r\n\r\n");
+    CHECK(client.next(with_body::no).code == 414);
+    CHECK(client.ends());
+    auto other = site.connect();
+    other.send("HEAD / HTTP/1.1\r\nHost: h\r\n\r\nGET /\r\n\r\n");
+    CHECK(other.next(with_body::no).code == 200);
+    CHECK(other.next().body.starts_with("400 "));  // of the next request, which is no HEAD
+  }
+
+  TEST_CASE("what cannot be served is closed and logged, and its future does not fail") {
+    const log_keeper log;
+    site site(&echo);
+    auto serving = http::serve_connection(site.group, pulsar::unique_fd());
+    REQUIRE(run_until(site.loop, [&] { return serving.done(); }));
+    CHECK(serving.exception() == nullptr);
+    CHECK(site.group->size() == 0);
+    CHECK(log.has("closed a connection that could not be served: "));
+    CHECK(log.lines() == 1);
   }
 
   TEST_CASE("a client that goes on sending what is refused can read why") {

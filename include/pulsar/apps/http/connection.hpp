@@ -10,8 +10,8 @@
 /// All whole requests that one read brings are answered with one write. While a response waits for
 /// a slow client nothing more is read from it, and at most one response beyond 64 KiB is held.
 /// HTTP/1.1 with keep-alive and pipelining, HTTP/1.0, HEAD, "100 Continue". What is malformed or
-/// too large is answered with its 4xx or 5xx status; the connection then stays half open until the
-/// client has had time to read that.
+/// too large is answered with its 4xx or 5xx status, CONNECT with 501; the connection then stays
+/// half open until the client has had time to read that.
 
 #include <pulsar/apps/http/date.hpp>
 #include <pulsar/apps/http/handler.hpp>
@@ -25,6 +25,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <ctime>
+#include <exception>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -63,7 +64,7 @@ struct connection_counters {
   std::uint64_t connections = 0;  ///< accepted
   std::uint64_t requests = 0;     ///< given to the handler
   std::uint64_t refused = 0;      ///< messages answered with 4xx or 5xx by the server itself
-  std::uint64_t failed = 0;       ///< requests whose handler threw: 500
+  std::uint64_t failed = 0;       ///< requests whose handler threw or gave no final status: 500
 };
 
 namespace detail {
@@ -107,6 +108,36 @@ class output {
   std::string_view tail_;
 };
 
+// Lets through a number of log lines a second, and counts the others.
+class failure_limit {
+ public:
+  static constexpr std::uint64_t most = 10;
+
+  bool may_say(event_loop::time_point now) noexcept {
+    if (said_ == 0 || now - since_ >= std::chrono::seconds(1)) {
+      since_ = now;
+      said_ = 0;
+    }
+    if (said_ == most) {
+      ++kept_back_;
+      return false;
+    }
+    ++said_;
+    return true;
+  }
+
+  // What is said of the others at the end of the next line.
+  std::string kept_back() {
+    const auto n = std::exchange(kept_back_, 0);
+    return n == 0 ? std::string() : " (and " + std::to_string(n) + " failures not logged before)";
+  }
+
+ private:
+  event_loop::time_point since_{};
+  std::uint64_t said_ = 0;
+  std::uint64_t kept_back_ = 0;
+};
+
 }  // namespace detail
 
 /// The connections of one server on one loop, and what they share. Belongs to the loop's thread.
@@ -142,6 +173,10 @@ class connection_group {
   inline void enter(detail::connection& one) noexcept;
   inline void leave(detail::connection& one) noexcept;
 
+  // Each at most ten times a second, together.
+  inline void log_failure(const request& asked, std::string_view why) noexcept;
+  inline void log_loss(const std::exception_ptr& why) noexcept;
+
   // The text of the header Date.
   std::string_view date() noexcept { return clock_.at(std::time(nullptr)); }
 
@@ -150,6 +185,7 @@ class connection_group {
   connection_options options_;
   connection_counters counters_;
   date_clock clock_;
+  detail::failure_limit failures_;
   std::unique_ptr<detail::output> spare_;  // empty; for the next connection that writes
   detail::connection* first_ = nullptr;
   std::size_t size_ = 0;
@@ -157,7 +193,9 @@ class connection_group {
   std::vector<promise<>> waiting_;  // for `ended`
 };
 
-/// Serves a connected stream socket, non-blocking, until it is closed. The future never fails.
+/// Serves a connected stream socket, non-blocking, until it is closed. The future never fails: what
+/// goes wrong ends this connection alone and is logged. Throws `std::bad_alloc` if it cannot even
+/// begin; the socket is closed then.
 ///
 /// Cancelling it closes the connection.
 future<> serve_connection(std::shared_ptr<connection_group> group, unique_fd socket);

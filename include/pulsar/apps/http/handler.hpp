@@ -12,7 +12,8 @@
 ///     });
 ///
 /// The request is there until the response is: until the function has returned, or its future is
-/// done. An exception becomes the answer 500.
+/// done. An exception becomes the answer 500, and so does a status below 200, which is no answer.
+/// CONNECT never reaches a handler: there is nothing that would open the tunnel.
 
 #include <pulsar/apps/http/request.hpp>
 #include <pulsar/apps/http/response.hpp>

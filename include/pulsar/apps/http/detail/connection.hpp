@@ -10,6 +10,7 @@
 #include <pulsar/apps/http/request.hpp>
 #include <pulsar/apps/http/response.hpp>
 #include <pulsar/core/buffer.hpp>
+#include <pulsar/core/error.hpp>
 #include <pulsar/core/log.hpp>
 #include <pulsar/core/operation.hpp>
 #include <pulsar/core/timer_wheel.hpp>
@@ -19,6 +20,7 @@
 #include <asio/error.hpp>
 #include <asio/generic/stream_protocol.hpp>
 #include <asio/io_context.hpp>
+#include <fmt/core.h>
 #include <linux/sockios.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -166,6 +168,7 @@ class connection {
   void put(response& answer);
   void refuse(response answer);
   response failure_of(const std::exception_ptr& why);
+  response failure(std::string_view why);
 
   // -- output ----------------------------------------------------------------
 
@@ -202,37 +205,41 @@ class connection {
 inline future<> connection::serve(event_loop& loop,
                                   std::shared_ptr<connection_group> group,
                                   unique_fd socket) {
-  connection self(*group, std::move(socket));
-  for (;;) {
-    const step next = self.advance();
-    if (!self.flush()) co_await write_rest(loop, self);
-    if (self.broken_) co_return;
-    switch (next) {
-      case step::write: break;
-      case step::read: {
-        self.wait_for_more();
-        const auto room = self.room();
-        const auto read = co_await self.socket_.async_read_some(
-            asio::buffer(room.data(), room.size()), use_result);
-        self.take_input(std::get<0>(read), room, std::get<1>(read));
-        break;
-      }
-      case step::answer: {
-        response answer;
-        try {
-          answer = co_await self.pending_;
-        } catch (...) {
-          if (self.broken_) co_return;
-          answer = self.failure_of(std::current_exception());
+  try {
+    connection self(*group, std::move(socket));
+    for (;;) {
+      const step next = self.advance();
+      if (!self.flush()) co_await write_rest(loop, self);
+      if (self.broken_) co_return;
+      switch (next) {
+        case step::write: break;
+        case step::read: {
+          self.wait_for_more();
+          const auto room = self.room();
+          const auto read = co_await self.socket_.async_read_some(
+              asio::buffer(room.data(), room.size()), use_result);
+          self.take_input(std::get<0>(read), room, std::get<1>(read));
+          break;
         }
-        self.pending_ = future<response>();
-        self.put(answer);
-        break;
+        case step::answer: {
+          response answer;
+          try {
+            answer = co_await self.pending_;
+          } catch (...) {
+            if (self.broken_) co_return;
+            answer = self.failure_of(std::current_exception());
+          }
+          self.pending_ = future<response>();
+          self.put(answer);
+          break;
+        }
+        case step::close:
+          if (self.lingers_) co_await linger(loop, self);
+          co_return;
       }
-      case step::close:
-        if (self.lingers_) co_await linger(loop, self);
-        co_return;
     }
+  } catch (...) {
+    group->log_loss(std::current_exception());
   }
 }
 
@@ -305,7 +312,11 @@ inline connection::step connection::advance() {
     if (input_.empty()) return step::read;
     switch (parser_.parse(input_, request_)) {
       case progress::complete:
-        if (!respond()) return step::answer;
+        if (request_.method() == method::connect) [[unlikely]] {
+          refuse(response(status::not_implemented, "501 Not Implemented: no tunnels here\n"));
+        } else if (!respond()) {
+          return step::answer;
+        }
         break;
       case progress::incomplete:
         if (parser_.awaits_body() && request_.expects_continue() && !continued_) {
@@ -363,6 +374,10 @@ inline response connection::take_pending() {
 inline void connection::put(response& answer) {
   output& to = out();
   const bool keep = request_.keep_alive() && !group_.draining_;
+  if (answer.code() < 200) [[unlikely]] {
+    answer = failure(fmt::format("the handler answered {}, which is no final status: 200 to 599 are",
+                                 answer.code()));
+  }
   const delivery how{request_.method(), request_.version(), keep, group_.date(),
                      group_.options_.server};
   serialize(answer, how, to);
@@ -378,21 +393,29 @@ inline void connection::put(response& answer) {
 // The last answer, to what is no request.
 inline void connection::refuse(response answer) {
   ++group_.counters_.refused;
-  serialize(answer, {.keep_alive = false, .date = group_.date(), .server = group_.options_.server},
+  serialize(answer,
+            {.method = request_.method(),
+             .keep_alive = false,
+             .date = group_.date(),
+             .server = group_.options_.server},
             out());
   closing_ = lingers_ = true;
 }
 
 inline response connection::failure_of(const std::exception_ptr& why) {
-  ++group_.counters_.failed;
-  log::error("{} {}: {}", request_.method_name(), request_.target(), pulsar::detail::describe(why));
-  response answer(status::internal_server_error, "500 Internal Server Error\n");
+  response answer = failure(pulsar::detail::describe(why));
   // It may be this connection that was cancelled: what follows must not wait.
   if (pulsar::detail::is_cancelled(why)) {
     hurries_ = true;
     answer.close();
   }
   return answer;
+}
+
+inline response connection::failure(std::string_view why) {
+  ++group_.counters_.failed;
+  group_.log_failure(request_, why);
+  return response(status::internal_server_error, "500 Internal Server Error\n");
 }
 
 // Each connection writes to memory of its own, so that no client gets what another one asked for,
@@ -497,6 +520,27 @@ inline void connection_group::drain() noexcept {
 inline void connection_group::abort() noexcept {
   draining_ = true;
   for (auto* one = first_; one != nullptr; one = one->next_) one->abort();
+}
+
+inline void connection_group::log_failure(const request& asked, std::string_view why) noexcept {
+  if (!failures_.may_say(loop_.time())) return;
+  try {
+    // Targets may have 8 KiB.
+    constexpr std::size_t most = 200;
+    const std::string_view target = asked.target();
+    log::error("{} {}{}: {}{}", asked.method_name(), target.substr(0, most),
+               target.size() > most ? "..." : "", why, failures_.kept_back());
+  } catch (...) {  // the request is answered all the same
+  }
+}
+
+inline void connection_group::log_loss(const std::exception_ptr& why) noexcept {
+  if (pulsar::detail::is_cancelled(why) || !failures_.may_say(loop_.time())) return;
+  try {
+    log::error("closed a connection that could not be served: {}{}", pulsar::detail::describe(why),
+               failures_.kept_back());
+  } catch (...) {  // there may be no memory for that either
+  }
 }
 
 inline future<> connection_group::ended() {

@@ -147,6 +147,7 @@ inline step head_parser::run(message_head& head, std::size_t size, const limits&
         }
         if (*p != ' ' || p == line) return fail(errc::bad_method);
         head.method_name = {at(line), at(p) - at(line)};
+        head.verb = parse_method(head.text(head.method_name));  // a refusal depends on it, too
         token = ++p;
         [[fallthrough]];
       }
@@ -349,7 +350,6 @@ inline errc head_parser::take_lines(message_head&,
 inline errc head_parser::end_request_line(message_head& head, const char* version) noexcept {
   if (version[5] != '1') return errc::unsupported_version;
   head.version = version[7] == '0' ? version::http_1_0 : version::http_1_1;
-  head.verb = parse_method(head.text(head.method_name));
   if (head.verb == method::unknown) return errc::unknown_method;
   return split_target(head, mark_);
 }
