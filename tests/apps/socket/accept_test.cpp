@@ -127,6 +127,29 @@ TEST_SUITE("accept") {
     CHECK(run_until(loop, [&] { return ::fcntl(number, F_GETFD) == -1; }));
   }
 
+  TEST_CASE("want of memory for a connection costs that one, is logged, and the next are taken") {
+    const log_counter log;
+    event_loop loop;
+    listener at(address("127.0.0.1:0"));
+    const address where = at.local();
+    std::vector<unique_fd> clients;
+    for (int i = 0; i < 3; ++i) clients.push_back(connect_to(where));
+    int offered = 0;
+    std::vector<unique_fd> accepted;
+    auto accepting = accept_each(loop, std::move(at), [&](unique_fd connection) {
+      if (++offered == 1) throw std::bad_alloc();
+      accepted.push_back(std::move(connection));
+    });
+    CHECK(run_until(loop, [&] { return accepted.size() == 2; }));
+    CHECK_FALSE(accepting.done());
+    CHECK(offered == 3);
+    CHECK(log_counter::lines == 1);
+    CHECK(log_counter::last.find("cannot accept connections: Cannot allocate memory") !=
+          std::string::npos);
+    char byte;
+    CHECK(::recv(clients[0].get(), &byte, 1, MSG_DONTWAIT) == 0);  // closed
+  }
+
   TEST_CASE("a loop that is closed while it accepts leaves no descriptor behind") {
     const auto before = pulsar::open_descriptors();
     {

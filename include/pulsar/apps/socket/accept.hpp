@@ -28,6 +28,7 @@
 #include <chrono>
 #include <cstddef>
 #include <functional>
+#include <new>
 #include <system_error>
 #include <utility>
 
@@ -85,13 +86,16 @@ class borrowed_descriptor {
 // Says at most once a second that connections have to wait.
 class exhaustion_log {
  public:
-  void say(event_loop& loop, const listener& at, const std::error_code& why) {
+  void say(event_loop& loop, const listener& at, const std::error_code& why) noexcept {
     ++count_;
     if (said_ && loop.time() - last_ < std::chrono::seconds(1)) return;
-    log::error("{}: cannot accept connections{}: {}; trying again ({} times so far)",
-               at.local().to_string(), remedy_for(why.value()), why.message(), count_);
-    said_ = true;
-    last_ = loop.time();
+    try {
+      log::error("{}: cannot accept connections{}: {}; trying again ({} times so far)",
+                 at.local().to_string(), remedy_for(why.value()), why.message(), count_);
+      said_ = true;
+      last_ = loop.time();
+    } catch (...) {  // it may be memory that is exhausted
+    }
   }
 
  private:
@@ -119,10 +123,10 @@ class courtesy {
 
 }  // namespace detail
 
-/// Hands every connection of `from` to `take`, which must not throw, until it is cancelled; then
-/// the listener is closed. A connection that fails while it is accepted is passed over. When
-/// descriptors or memory run out it logs that, at most once a second, waits a tenth of a second and
-/// goes on.
+/// Hands every connection of `from` to `take` until it is cancelled; then the listener is closed.
+/// `take` may throw `std::bad_alloc` and nothing else. A connection that fails while it is accepted
+/// is passed over. When descriptors or memory run out it logs that, at most once a second, waits a
+/// tenth of a second and goes on.
 ///
 /// Between connections the loop has its turn, and if the listener was adopted, so have the other
 /// processes that accept from it: connections spread evenly over them.
@@ -135,20 +139,26 @@ inline future<> accept_each(event_loop& loop, listener from, std::function<void(
   detail::exhaustion_log exhaustion;
   detail::courtesy courtesy;
   for (;;) {
-    co_await descriptor.readable();
     std::error_code failure;
-    unique_fd connection = at.accept(failure);
-    if (connection) {
-      take(std::move(connection));
-      if (at.adopted()) courtesy.offer(loop.time());
-      continue;
+    try {
+      co_await descriptor.readable();
+      if (unique_fd connection = at.accept(failure)) {
+        take(std::move(connection));
+        if (at.adopted()) courtesy.offer(loop.time());
+        continue;
+      }
+    } catch (const std::bad_alloc&) {
+      failure = std::make_error_code(std::errc::not_enough_memory);
     }
     switch (detail::classify_accept_failure(failure.value())) {
       case detail::accept_failure::none_waits:
       case detail::accept_failure::skipped: break;
       case detail::accept_failure::exhausted:
         exhaustion.say(loop, at, failure);
-        co_await sleep(std::chrono::milliseconds(100), loop);
+        try {
+          co_await sleep(std::chrono::milliseconds(100), loop);
+        } catch (const std::bad_alloc&) {  // no memory to wait with: on with the next one
+        }
         break;
       case detail::accept_failure::fatal:
         throw error(failure, "cannot accept connections on " + at.local().to_string());
