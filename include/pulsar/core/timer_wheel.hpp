@@ -64,6 +64,7 @@ class timer_wheel {
     }
     reset(fresh_);
     reset(due_);
+    reset(firing_);
   }
   timer_wheel(const timer_wheel&) = delete;
   timer_wheel& operator=(const timer_wheel&) = delete;
@@ -76,6 +77,7 @@ class timer_wheel {
     }
     drop_all(fresh_);
     drop_all(due_);
+    drop_all(firing_);
   }
 
   /// The tick that `advance` reached.
@@ -94,7 +96,10 @@ class timer_wheel {
     link(fresh_, node);
   }
 
-  /// Due when `advance` reaches `at`; at once if it has.
+  /// True when deadlines wait for the next `advance`, wherever it goes.
+  bool has_due() const noexcept { return due_.next != &due_; }
+
+  /// Due when `advance` reaches `at`; at its next call if it has.
   void arm_at(timer_node& node, tick at) noexcept {
     node.cancel();
     place(node, at);
@@ -113,23 +118,22 @@ class timer_wheel {
   /// No deadline is due before this tick; `never` if there is none. It may be too early by the
   /// width of a slot, since far deadlines are sorted only when they come near.
   tick next() const noexcept {
-    if (due_.next != &due_) return now_;
-    for (unsigned level = 0; level < levels; ++level) {
-      if (occupied_[level] != 0) return start_of(level, lowest(level));
-    }
-    return never;
+    if (has_due()) return now_;
+    return next_in_slots();
   }
 
   /// Moves to `to` and calls the `fire` function of each deadline up to it, in order. The function
-  /// may arm and cancel whatever it likes, also its own node.
+  /// may arm and cancel whatever it likes, also its own node; what it arms for the past waits for
+  /// the next call.
   void advance(tick to) {
+    take_due();
     for (;;) {
-      while (due_.next != &due_) {
-        timer_node& node = first(due_);
+      while (firing_.next != &firing_) {
+        timer_node& node = first(firing_);
         node.cancel();
         node.fire_(&node, false);
       }
-      const tick at = next();
+      const tick at = next_in_slots();
       if (at > to) break;  // also `never`
       unsigned level = 0;
       while (occupied_[level] == 0) ++level;
@@ -141,7 +145,11 @@ class timer_wheel {
         timer_node& node = first(head);
         const tick due = node.tick_;
         node.cancel();
-        place(node, due);
+        if (due <= at) {
+          link(firing_, node);
+        } else {
+          place(node, due);
+        }
       }
     }
     if (to > now_) now_ = to;
@@ -153,6 +161,25 @@ class timer_wheel {
   static constexpr unsigned levels = 8;  // one more than the horizon needs: 2^41 may cross 2^42
 
   using links = detail::timer_links;
+
+  tick next_in_slots() const noexcept {
+    for (unsigned level = 0; level < levels; ++level) {
+      if (occupied_[level] != 0) return start_of(level, lowest(level));
+    }
+    return never;
+  }
+
+  // Before any is called: a function that arms for the past again and again must not keep `advance`
+  // from its end.
+  void take_due() noexcept {
+    if (!has_due()) return;
+    links& last = *firing_.previous;
+    last.next = due_.next;
+    due_.next->previous = &last;
+    firing_.previous = due_.previous;
+    due_.previous->next = &firing_;
+    reset(due_);
+  }
 
   static void reset(links& head) noexcept { head.next = head.previous = &head; }
 
@@ -203,6 +230,7 @@ class timer_wheel {
   std::uint64_t occupied_[levels] = {};
   links fresh_;
   links due_;
+  links firing_;  // due, and being called
   links slots_[levels][width];
 };
 
