@@ -544,6 +544,79 @@ TEST_SUITE("future") {
     CHECK(told == 0);
   }
 
+  TEST_CASE("on_cancel after the cancel is called at once, after settling never") {
+    event_loop loop;
+    int told = 0;
+    pulsar::promise<int> late(loop);
+    auto f = late.get_future();
+    f.cancel();
+    late.on_cancel([&] { ++told; });
+    CHECK(told == 1);
+    pulsar::promise<int> settled(loop);
+    auto g = settled.get_future();
+    settled.set_value(1);
+    settled.on_cancel([&] { ++told; });
+    g = {};
+    CHECK(told == 1);
+  }
+
+  TEST_CASE("settling frees what on_cancel holds, though it be the promise itself") {
+    event_loop loop;
+    const auto watch = std::make_shared<int>(0);
+    const auto hold = [&] {
+      auto p = std::make_shared<pulsar::promise<int>>(loop);
+      p->on_cancel([p, watch] {});
+      return p.get();
+    };
+    auto* const first = hold();
+    auto f = first->get_future();
+    first->set_value(1);
+    CHECK(watch.use_count() == 1);
+    CHECK(f.result() == 1);
+    auto* const second = hold();
+    auto g = second->get_future();
+    second->set_exception(make_error_code(errc::timed_out));
+    CHECK(watch.use_count() == 1);
+    CHECK(g.exception() != nullptr);
+  }
+
+  TEST_CASE("a value has the alignment it asks for, in a promise and in a callback") {
+    struct alignas(64) wide {
+      bool aligned() const { return reinterpret_cast<std::uintptr_t>(this) % 64 == 0; }
+      double d[8] = {};
+    };
+    event_loop loop;
+    std::vector<pulsar::promise<wide>> promises;
+    for (int i = 0; i < 4; ++i) {
+      auto f = promises.emplace_back(loop).get_future();
+      promises.back().set_value();
+      CHECK(f.result().d[0] == 0);
+    }
+    int right = 0;
+    struct call {
+      wide w;
+      int& count;
+      void operator()() const { count += w.aligned() ? 1 : 0; }
+    };
+    for (int i = 0; i < 4; ++i) loop.call_soon(call{wide(), right});
+    loop.call_soon([&] { loop.stop(); });
+    loop.run_forever();
+    CHECK(right == 4);
+  }
+
+  TEST_CASE("a future of a reference takes what a reference wrapper refers to") {
+    event_loop loop;
+    int n = 1;
+    pulsar::promise<int&> p(loop);
+    auto f = p.get_future();
+    p.set_value(std::ref(n));
+    CHECK(&f.result() == &n);
+    pulsar::promise<const int&> q(loop);
+    auto g = q.get_future();
+    q.set_value(n);
+    CHECK(&g.result() == &n);
+  }
+
   TEST_CASE("what on_cancel does may end the promise, settle it, or throw") {
     event_loop loop;
     reports seen(loop);

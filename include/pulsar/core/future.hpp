@@ -178,7 +178,9 @@ class promise {
   /// has cancelled.
   template <class... Args>
   void set_value(Args&&... args) {
-    if (may_settle()) state_->succeed(std::forward<Args>(args)...);
+    if (!may_settle()) return;
+    state_->succeed(std::forward<Args>(args)...);
+    drop_hook();
   }
 
   /// Settles it with a failure; otherwise as `set_value`. Throws `std::errc::invalid_argument` for
@@ -188,7 +190,9 @@ class promise {
       throw error(std::make_error_code(std::errc::invalid_argument),
                   "set_exception was given no exception");
     }
-    if (may_settle()) state_->fail(std::move(failure));
+    if (!may_settle()) return;
+    state_->fail(std::move(failure));
+    drop_hook();
   }
   void set_exception(std::error_code code) { set_exception(make_exception(code)); }
 
@@ -198,12 +202,24 @@ class promise {
   /// True when the future's side has cancelled or dropped it: nobody wants the value.
   bool cancelled() const noexcept { return state_->cancelled_by_user; }
 
-  /// `f()` is called at most once, when the future's side cancels or drops it.
-  void on_cancel(std::function<void()> f) { state_->hook = std::move(f); }
+  /// `f()` is called at most once, when the future's side cancels or drops it; at once if it has.
+  /// Settling frees it uncalled.
+  void on_cancel(std::function<void()> f) {
+    if (state_->cancelled_by_user) {
+      if (f) f();
+    } else if (!state_->done()) {
+      state_->hook = std::move(f);
+    }
+  }
 
  private:
   static std::exception_ptr make_exception(std::error_code code) {
     return std::make_exception_ptr(error(code));
+  }
+
+  // Last: it may own this promise.
+  void drop_hook() noexcept {
+    if (state_->hook) [[unlikely]] static_cast<void>(std::exchange(state_->hook, nullptr));
   }
 
   bool may_settle() {
@@ -274,6 +290,44 @@ struct then_result : std::invoke_result<F&, T> {};
 template <class F>
 struct then_result<F, void> : std::invoke_result<F&> {};
 
+/// A coroutine that is a lambda or a function object refers to its closure while it runs.
+template <class F>
+inline constexpr bool has_closure = std::is_class_v<F> && !std::is_empty_v<F>;
+
+/// Has a coroutine that fails report where another one failed.
+struct failed_there {
+  const state* other;
+  bool await_ready() const noexcept { return other->what != cancellable::kind::frame; }
+  template <class P>
+  bool await_suspend(std::coroutine_handle<P> h) const noexcept {
+    h.promise().where = static_cast<const frame*>(other)->where;
+    return false;
+  }
+  void await_resume() const noexcept {}
+};
+
+/// Keeps `closure` until what it returned is done. The inner future goes with this frame, not
+/// sooner: a result may be a reference into its frame.
+template <class R, class F>
+future<R> with_closure(event_loop&,
+                       [[maybe_unused]] std::unique_ptr<F> closure,
+                       future<R> inner) {
+  std::exception_ptr failure;
+  try {
+    if constexpr (std::is_void_v<R>) {
+      co_await inner;
+      co_return;
+    } else {
+      co_return co_await inner;
+    }
+  } catch (...) {
+    failure = std::current_exception();
+  }
+  const failed_there where{future_access::slot(inner)};
+  co_await where;
+  std::rethrow_exception(std::move(failure));
+}
+
 }  // namespace detail
 
 template <class T>
@@ -297,14 +351,26 @@ future<T> event_loop::create_task(future<T> what) {
 template <class F>
   requires std::is_invocable_v<F&>
 auto event_loop::create_task(F&& what) {
+  using made = std::invoke_result_t<F&>;
+  static_assert(detail::is_future<made>,
+                "what create_task and run_until_complete are given must return a future<...>");
   if (closed_) throw_closed("create_task");
   const detail::current_loop scope(*this);
-  return what();
+  if constexpr (std::is_lvalue_reference_v<F> || !detail::has_closure<std::decay_t<F>>) {
+    return what();
+  } else {
+    auto closure = std::make_unique<std::decay_t<F>>(std::forward<F>(what));
+    made inner = (*closure)();
+    event_loop* const its_loop = inner.valid() ? detail::loop_of_state(*inner.state_) : nullptr;
+    if (its_loop == nullptr) return inner;
+    return detail::with_closure(*its_loop, std::move(closure), std::move(inner));
+  }
 }
 
 template <class T>
 T event_loop::run_until_complete(future<T> what) {
   if (!what.valid()) throw error(errc::already_called, "run_until_complete of an empty future");
+  if (closed_) throw_closed("run_until_complete");
   if (what.state_->loop != this) {
     throw error(errc::wrong_loop, "run_until_complete was given a future of another event loop");
   }
@@ -327,7 +393,7 @@ template <class F>
   requires std::is_invocable_v<F&>
 auto event_loop::run_until_complete(F&& what) {
   check_may_run("run_until_complete");
-  return run_until_complete(create_task(what));
+  return run_until_complete(create_task(std::forward<F>(what)));
 }
 
 }  // namespace pulsar

@@ -61,9 +61,24 @@ union value_room<void> {};
 template <class T>
 union value_room<T&> {};
 
+/// Can a reference of type `T` be bound to an argument of type `A` itself, not to a temporary?
+template <class T, class A>
+inline constexpr bool binds_directly =
+    std::is_lvalue_reference_v<A> &&
+    std::is_convertible_v<std::remove_reference_t<A>*, std::remove_reference_t<T>*>;
+template <class T, class V>
+inline constexpr bool binds_directly<T, std::reference_wrapper<V>> = binds_directly<T, V&>;
+template <class T, class V>
+inline constexpr bool binds_directly<T, std::reference_wrapper<V>&> = binds_directly<T, V&>;
+template <class T, class V>
+inline constexpr bool binds_directly<T, const std::reference_wrapper<V>&> = binds_directly<T, V&>;
+
 template <class T, class... Args>
 void put_value(state& s, value_room<T>& room, Args&&... args) {
   if constexpr (std::is_reference_v<T>) {
+    static_assert((binds_directly<T, Args> && ...),
+                  "the future of a reference was given a temporary, which ends here: give it an "
+                  "lvalue of that type, or make the future one of a value");
     T refers_to(args...);
     s.value = const_cast<void*>(static_cast<const volatile void*>(std::addressof(refers_to)));
   } else if constexpr (!std::is_void_v<T>) {
@@ -215,7 +230,7 @@ struct promise_state final : shared_state<T> {
 };
 
 [[noreturn, gnu::cold, gnu::noinline]] inline void throw_not_awaitable(const state* s) {
-  throw error(errc::already_called, s == nullptr ? "co_await of an empty future"
+  throw error(errc::already_called, s == nullptr ? "co_await of an empty future: each is awaited once"
                                                  : "two coroutines await the same future");
 }
 
@@ -455,6 +470,9 @@ template <class T>
 struct coroutine_result {
   template <class U = T>
   void return_value(U&& value) {
+    static_assert(std::is_reference_v<T> || std::is_convertible_v<U, T>,
+                  "what is co_returned does not convert to the future's type by itself: write the "
+                  "type out");
     auto& self = static_cast<coroutine<T>&>(*this);
     put_value<T>(self, room, std::forward<U>(value));
   }
@@ -483,7 +501,12 @@ class coroutine final : public frame, public coroutine_result<T> {
     recycler::deallocate(memory, size);
   }
 
-  future<T> get_return_object() noexcept { return future_access::make<T>(this); }
+  future<T> get_return_object() noexcept {
+    static_assert(alignof(coroutine) <= __STDCPP_DEFAULT_NEW_ALIGNMENT__,
+                  "a coroutine's frame does not heed the alignment of this type: return a "
+                  "std::unique_ptr to it");
+    return future_access::make<T>(this);
+  }
 
   std::suspend_never initial_suspend() const noexcept { return {}; }
 

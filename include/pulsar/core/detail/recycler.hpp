@@ -178,8 +178,15 @@ class recycler {
   static constinit inline depot depots_[classes]{};
 };
 
-/// Gives a class that derives from it recycled memory.
+/// Gives a class that derives from it recycled memory; fresh memory if it wants more than the usual
+/// alignment.
 struct recycled {
+  static void* operator new(std::size_t size, std::align_val_t alignment) {
+    return ::operator new(size, alignment);
+  }
+  static void operator delete(void* memory, std::size_t, std::align_val_t alignment) noexcept {
+    ::operator delete(memory, alignment);
+  }
   static void* operator new(std::size_t size) { return recycler::allocate(size); }
   static void operator delete(void* memory, std::size_t size) noexcept {
     recycler::deallocate(memory, size);
