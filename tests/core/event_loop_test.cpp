@@ -203,6 +203,22 @@ TEST_SUITE("event_loop") {
     CHECK(hops <= stopped_at + 1);
   }
 
+  TEST_CASE("a timer waits for few callbacks, however long each of them takes") {
+    event_loop loop;
+    std::size_t hops = 0;
+    bool go_on = true;
+    loop.call_soon(chain{&loop, &hops, &go_on, 2ms});
+    std::size_t before = 0;
+    loop.call_later(1ms, [&] {
+      before = hops;
+      go_on = false;
+      loop.stop();
+    });
+    loop.run_forever();
+    CHECK(before >= 1);
+    CHECK(before <= 4);
+  }
+
   TEST_CASE("a batch of slow callbacks ends by time, long before their number is reached") {
     event_loop loop;
     std::size_t hops = 0;
@@ -646,10 +662,111 @@ TEST_SUITE("event_loop") {
     CHECK(error_of([&] { loop.call_soon([] {}); }).code == errc::loop_closed);
     CHECK(error_of([&] { loop.call_later(1ms, [] {}); }).code == errc::loop_closed);
     CHECK(error_of([&] { loop.call_at(loop.time(), [] {}); }).code == errc::loop_closed);
-    CHECK(error_of([&] { loop.run_until_complete(std::move(f)); }).code == errc::wrong_loop);
+    CHECK(error_of([&] { loop.run_until_complete(std::move(f)); }).code == errc::loop_closed);
     CHECK(contains(error_of([&] { loop.call_soon([] {}); }).text, "closed"));
     loop.stop();
     loop.close();
+  }
+
+  TEST_CASE("create_task keeps what a callable has captured until its coroutine is done") {
+    event_loop loop;
+    const auto seen = std::make_shared<int>(7);
+    auto f = loop.create_task([seen, &loop]() -> future<int> {
+      co_await pulsar::sleep(1ms, loop);
+      co_return *seen;
+    });
+    CHECK(seen.use_count() == 2);
+    CHECK(loop.run_until_complete(std::move(f)) == 7);
+    CHECK(seen.use_count() == 1);
+  }
+
+  TEST_CASE("what a callable has captured outlives the run that was stopped, and the loop") {
+    std::string text = "a text that is too long to lie in the string itself";
+    std::string cleaned;
+    future<> kept;
+    {
+      event_loop loop;
+      loop.call_later(1ms, [&] { loop.stop(); });
+      const auto stopped = error_of([&] {
+        loop.run_until_complete([&loop, &cleaned, text]() -> future<> {
+          try {
+            co_await pulsar::sleep(1h, loop);
+          } catch (const pulsar::error&) {
+            cleaned = text;
+          }
+        });
+      });
+      CHECK(stopped.code == errc::loop_stopped);
+      struct at_end {
+        const std::string& from;
+        std::string& to;
+        ~at_end() { to += from; }
+      };
+      kept = loop.create_task([&loop, &cleaned, text]() -> future<> {
+        const at_end guard{text, cleaned};
+        co_await pulsar::sleep(1h, loop);
+      });
+      loop.close(0s);
+    }
+    CHECK(cleaned == "");
+    kept = {};
+    CHECK(cleaned == text);
+  }
+
+  TEST_CASE("a callable that is an lvalue stays where it is, and what it throws passes by") {
+    event_loop loop;
+    struct counted {
+      int calls = 0;
+      future<int> operator()() { return pulsar::make_ready_future(++calls); }
+      counted() = default;
+      counted(const counted&) = delete;
+    } lvalue;
+    CHECK(loop.run_until_complete(lvalue) == 1);
+    CHECK(lvalue.calls == 1);
+    int captured = 1;
+    auto refuse = [captured]() -> future<> {
+      if (captured == 1) throw std::runtime_error("refused");
+      return pulsar::make_ready_future();
+    };
+    CHECK_THROWS_WITH(loop.create_task(std::move(refuse)).detach(), "refused");
+  }
+
+  TEST_CASE("the failure of a callable's coroutine is reported where that failed") {
+    event_loop loop;
+    std::string file;
+    loop.set_exception_handler([&](const failure_report& r) { file = r.where.file_name(); });
+    int captured = 1;
+    loop.create_task([captured, &loop]() -> future<> {
+          co_await pulsar::sleep(1ms, loop);
+          if (captured == 1) throw std::runtime_error("lost");
+        })
+        .detach();
+    loop.call_later(5ms, [&] { loop.stop(); });
+    loop.run_forever();
+    CHECK(contains(file, "event_loop_test.cpp"));
+  }
+
+  TEST_CASE("a stop before a run that ends of its own accord is not left to the next run") {
+    event_loop loop;
+    loop.stop();
+    loop.call_soon([&] { loop.stop(); });
+    loop.run_forever();
+    CHECK(loop.run_until_complete([&loop]() -> future<int> {
+      co_await pulsar::sleep(2ms, loop);
+      co_return 5;
+    }) == 5);
+  }
+
+  TEST_CASE("a stop before the run leaves nothing of the loop on the user's context") {
+    asio::io_context context;
+    {
+      event_loop loop(context);
+      loop.stop();
+      loop.call_soon([&] { loop.stop(); });
+      loop.run_forever();
+    }
+    context.restart();
+    CHECK(context.run() == 0);
   }
 
   TEST_CASE("a loop that is stopped before the future is done says so and can go on") {
@@ -832,6 +949,82 @@ TEST_SUITE("event_loop") {
     loop.call_later(20ms, [&] { loop.stop(); });
     loop.run_forever();
     CHECK(called == 5);
+  }
+
+  TEST_CASE("a timer that arms itself for the past again and again starves nobody") {
+    for (const auto kind : {clock_kind::steady, clock_kind::virtual_time}) {
+      event_loop loop(kind);
+      int calls = 0;
+      std::function<void()> again = [&] {
+        if (++calls < 1000) loop.call_at(event_loop::time_point{}, again);
+      };
+      loop.call_soon(again);
+      // Behind the first turns of it, long before the last.
+      asio::post(loop.context(), [&] { loop.stop(); });
+      loop.run_forever();
+      CHECK(calls >= 1);
+      CHECK(calls < 10);
+      loop.call_later(1ms, [&] { loop.stop(); });
+      loop.run_forever();
+    }
+  }
+
+  TEST_CASE("a deadline in the past takes one handler, not those of a whole tick") {
+    event_loop loop;
+    bool called = false;
+    loop.call_at(loop.time() - 1h, [&] { called = true; });
+    loop.context().restart();
+    loop.context().poll_one();
+    CHECK(called);
+  }
+
+  TEST_CASE("virtual time: what is due now does not wait for an operation that is pending") {
+    event_loop loop(clock_kind::virtual_time);
+    asio::io_context& context = loop.context();
+    asio::steady_timer never(context, 1h);
+    const auto forever = [](asio::steady_timer& t) -> future<> {
+      co_await t.async_wait(pulsar::use_future);
+    };
+    auto pending = forever(never);
+    bool reached = false;
+    bool called = false;
+    auto until = pulsar::sleep_until(loop.time(), loop);
+    until.add_done_callback([&] { reached = true; });
+    loop.call_later(0ms, [&] { called = true; });
+    for (int i = 0; i < 10; ++i) turn(loop);
+    CHECK(reached);
+    CHECK(called);
+    pending.cancel();
+    turn(loop);
+  }
+
+  TEST_CASE("a timer armed by what the end of a batch calls is not forgotten") {
+    event_loop loop;
+    loop.call_at(event_loop::time_point{}, [&] { loop.call_later(1ms, [&] { loop.stop(); }); });
+    loop.run_forever();
+    CHECK(loop.is_running() == false);
+  }
+
+  TEST_CASE("a timer's callback speaks for nobody, whoever ran before it") {
+    for (const auto kind : {clock_kind::steady, clock_kind::virtual_time}) {
+      event_loop loop(kind);
+      auto* const ann = new pulsar::detail::context("ann");
+      bool somebody = false;
+      loop.call_later(1ms, [&] { somebody = pulsar::detail::this_context != nullptr; });
+      {
+        const pulsar::detail::context_scope scope(ann);
+        loop.create_task([&loop]() -> future<> {
+              const auto end = loop.time() + 3ms;
+              while (loop.time() < end) co_await pulsar::sleep(loop.time() == end - 3ms ? 1us : 1ms);
+            })
+            .detach();
+      }
+      loop.call_later(5ms, [&] { loop.stop(); });
+      loop.run_forever();
+      CHECK_FALSE(somebody);
+      loop.close();
+      ann->drop();
+    }
   }
 
   TEST_CASE("the longest delay there is does not wrap around") {
@@ -1181,6 +1374,57 @@ TEST_SUITE("event_loop") {
     CHECK_FALSE(kept.cancel());
     kept = {};
     CHECK(held.use_count() == 1);
+  }
+
+  TEST_CASE("the user's handler that throws or stops while the loop closes does no harm") {
+    asio::io_context context;
+    std::vector<std::string> reported;
+    int ran = 0;
+    {
+      event_loop loop(context);
+      loop.set_exception_handler(
+          [&](const failure_report& r) { reported.push_back(pulsar::detail::describe(r.exception)); });
+      asio::post(context, [] { throw std::runtime_error("the user's"); });
+      asio::post(context, [&] { context.stop(); });
+      loop.call_soon([&] { ++ran; });
+      loop.close();
+    }
+    CHECK(reported == std::vector<std::string>{"the user's"});
+    CHECK(ran == 0);
+    context.restart();
+    CHECK(context.run() == 0);
+  }
+
+  TEST_CASE("what is attached to a loop may attach more while it ends") {
+    static int ended = 0;
+    ended = 0;
+    using access = pulsar::detail::loop_access;
+    struct third {
+      explicit third(event_loop&) {}
+      ~third() { ++ended; }
+    };
+    struct second {
+      explicit second(event_loop& l) : loop(l) {}
+      ~second() {
+        access::local<third>(loop);
+        ++ended;
+      }
+      event_loop& loop;
+    };
+    struct first {
+      explicit first(event_loop& l) : loop(l) {}
+      ~first() {
+        access::local<second>(loop);
+        access::local<third>(loop);
+        ++ended;
+      }
+      event_loop& loop;
+    };
+    {
+      event_loop loop;
+      access::local<first>(loop);
+    }
+    CHECK(ended == 4);
   }
 
   TEST_CASE("a foreign handler that throws while the loop closes is reported") {

@@ -157,6 +157,26 @@ void turn(event_loop& loop) {
 }  // namespace
 
 TEST_SUITE("operation") {
+  TEST_CASE("an operation that completes inside a callback goes on behind it, in its turn") {
+    pulsar::event_loop loop;
+    std::function<void()> settle;
+    std::vector<std::string> order;
+    const auto waits = [](std::function<void()>& out, std::vector<std::string>& o) -> future<> {
+      auto start = asio::async_initiate<const pulsar::use_future_t, void()>(
+          [&out](auto handler) { out = std::move(handler); }, pulsar::use_future);
+      co_await std::move(start);
+      o.push_back("coroutine");
+    };
+    auto f = waits(settle, order);
+    loop.call_soon([&] {
+      loop.call_soon([&] { order.push_back("queued"); });
+      asio::dispatch(loop.context(), [&] { settle(); });
+      order.push_back("callback");
+    });
+    loop.run_until_complete(std::move(f));
+    CHECK(order == std::vector<std::string>{"callback", "queued", "coroutine"});
+  }
+
   // ---- results
 
   CORO_TEST_CASE_REAL("an operation gives what its handler would have got, or throws the failure") {

@@ -229,7 +229,8 @@ class event_loop {
   }
 
   /// `what` itself: a coroutine runs from the moment it is called (asyncio's create_task wraps one
-  /// that does not). A callable is called and its future returned.
+  /// that does not). A callable is called and its future returned; unless it is an lvalue, what it
+  /// captured is kept until that is done.
   template <class T>
   future<T> create_task(future<T> what);
   template <class F>
@@ -241,8 +242,14 @@ class event_loop {
   promise<T> create_future();
 
   /// Calls `f()` in the loop when the process receives `signal`, instead of what happened before.
-  /// Throws `std::system_error` for signals that cannot be caught. Defined in signals.hpp.
-  void add_signal_handler(int signal, std::function<void()> f);
+  /// Throws `std::system_error` for signals that cannot be caught. Needs signals.hpp.
+  template <class F>
+  void add_signal_handler(int signal, F&& f) {
+    static_assert(!detail::returns_coroutine<std::decay_t<F>>,
+                  "a signal handler that returns a future would be cancelled as soon as it has "
+                  "begun: have it call detach() on the future");
+    set_signal_handler(signal, std::function<void()>(std::forward<F>(f)));
+  }
 
   /// Back to the default action; false if there was no handler.
   bool remove_signal_handler(int signal) noexcept;
@@ -268,8 +275,11 @@ class event_loop {
   struct ready_handler;
   struct inbox_handler;
   struct timer_handler;
+  struct stop_handler;
 
   class batch;
+
+  void set_signal_handler(int signal, std::function<void()> f);
 
   using tick = timer_wheel::tick;
 
@@ -323,9 +333,13 @@ class event_loop {
   void on_ready();
   void on_inbox();
   void on_timer(std::error_code ec);
-  void on_io(std::coroutine_handle<> waiter);
+  void on_io(detail::continuation& waiter);
+  void on_stop() noexcept;
   void run_ready();
   time_point refresh();
+  void call_due(tick reached);
+  void drop_extensions() noexcept;
+  void finish_handlers() noexcept;
 
   void timers_changed() noexcept {
     if (batches_ == 0) post_ready();
@@ -350,10 +364,12 @@ class event_loop {
   timer_wheel wheel_;
   tick armed_ = timer_wheel::never;  // when `timer_` fires
   unsigned timer_waits_ = 0;         // handlers that `timer_` still owes
+  unsigned stop_waits_ = 0;          // handlers of a stop that came before the run
   unsigned batches_ = 0;             // nested handlers, zero outside
   unsigned depth_ = 0;               // hand-overs since the ready queue
   std::size_t pending_io_ = 0;       // operations awaited, which virtual time must not overtake
   bool posted_ = false;              // a ready_handler is on its way
+  bool stop_after_turn_ = false;     // what a stop_handler is to do
   bool running_ = false;
   bool closing_ = false;
   bool closed_ = false;

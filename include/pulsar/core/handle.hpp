@@ -53,8 +53,16 @@ struct callback_base : task_node, recycled {
   bool cancelled = false;
 };
 
+/// The loop would drop what such a function returns, and so cancel the coroutine.
+template <class F>
+concept returns_coroutine = requires { typename std::invoke_result_t<F&>::promise_type; };
+
 template <class F>
 struct callback_of : callback_base {
+  static_assert(!returns_coroutine<F>,
+                "a callback that returns a future would be cancelled as soon as it has begun: give "
+                "it to create_task, or have it call detach() on the future");
+
   template <class G>
   callback_of(function c, event_loop& l, G&& g) : callback_base(c, l), f(std::forward<G>(g)) {}
   ~callback_of() {

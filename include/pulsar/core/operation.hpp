@@ -142,7 +142,7 @@ class operation_awaiter : cancellable {
       throw;
     }
     if (results_) return false;  // it was done at once
-    handle_ = handle;
+    suspended_.handle = handle;
     return true;
   }
 
@@ -166,7 +166,7 @@ class operation_awaiter : cancellable {
   void complete(Results&&... results) {
     results_.emplace(std::forward<Results>(results)...);
     loop_access::io_ended(*waiter_->loop);
-    if (handle_) loop_access::resume_from_io(*waiter_->loop, handle_);
+    if (suspended_.handle) loop_access::resume_from_io(*waiter_->loop, suspended_);
   }
 
   static cancellable* request_cancel(cancellable* self) noexcept {
@@ -179,7 +179,7 @@ class operation_awaiter : cancellable {
   }
 
   frame* waiter_ = nullptr;
-  std::coroutine_handle<> handle_;
+  continuation suspended_;
   asio::cancellation_signal signal_;
   bool cancelled_ = false;
   std::optional<std::tuple<std::decay_t<Args>...>> results_;

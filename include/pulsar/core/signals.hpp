@@ -78,7 +78,7 @@ class signal_table {
 
 }  // namespace detail
 
-inline void event_loop::add_signal_handler(int signal, std::function<void()> f) {
+inline void event_loop::set_signal_handler(int signal, std::function<void()> f) {
   if (closed_) throw_closed("add_signal_handler");
   if (!f) {
     throw error(std::make_error_code(std::errc::invalid_argument),

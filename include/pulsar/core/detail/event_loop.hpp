@@ -22,6 +22,11 @@ struct event_loop::timer_handler {
   void operator()(std::error_code ec) const { loop->on_timer(ec); }
 };
 
+struct event_loop::stop_handler {
+  event_loop* loop;
+  void operator()() const noexcept { loop->on_stop(); }
+};
+
 // One handler of the context on its way: what it makes ready is run before Asio has its turn.
 class event_loop::batch {
  public:
@@ -34,7 +39,8 @@ class event_loop::batch {
   batch(const batch&) = delete;
   batch& operator=(const batch&) = delete;
   ~batch() {
-    if (--loop_.batches_ == 0) loop_.finish_batch();
+    if (loop_.batches_ == 1) loop_.finish_batch();
+    --loop_.batches_;
     detail::this_thread_loops.running = before_;
   }
 
@@ -48,8 +54,8 @@ namespace detail {
 
 inline constexpr unsigned batch_callbacks = 256;
 inline constexpr event_loop::duration batch_time = std::chrono::microseconds(200);
-// Callbacks between two looks at the clock, which costs as much as ten of the quick ones; more
-// once as many as the first have taken no more than `quick_time`.
+// Callbacks between two looks at the clock, which costs as much as ten of the quick ones; fewer
+// among the first, more once as many have taken no more than `quick_time`.
 inline constexpr unsigned time_every = 16;
 inline constexpr unsigned time_every_quick = 64;
 inline constexpr event_loop::duration quick_time = std::chrono::microseconds(4);
@@ -101,15 +107,16 @@ class loop_access {
     loop.timers_changed();
   }
 
-  static void resume_from_io(event_loop& loop, std::coroutine_handle<> waiter) {
+  static void resume_from_io(event_loop& loop, continuation& waiter) {
     loop.on_io(waiter);
   }
-  /// Runs `f()` as a handler of the loop's context.
+  /// Runs `f()` as a handler of the loop's context; inside another one what it makes ready waits
+  /// for that one to end.
   template <class F>
   static void run_as_batch(event_loop& loop, F&& f) {
     const event_loop::batch scope(loop);
     f();
-    loop.run_ready();
+    if (loop.batches_ == 1) loop.run_ready();
   }
   template <class T>
   static constexpr char local_key = 0;
@@ -205,16 +212,23 @@ inline void event_loop::on_timer(std::error_code ec) {
   run_ready();
 }
 
-// Resumes what an Asio operation was awaited by.
-inline void event_loop::on_io(std::coroutine_handle<> waiter) {
+// Resumes what an Asio operation was awaited by; later if the operation completes inside a
+// callback, which is not to find that others have run in the midst of it.
+inline void event_loop::on_io(detail::continuation& waiter) {
+  if (batches_ != 0) return ready_.push(waiter.ready());
   const batch scope(*this);
-  waiter.resume();
+  waiter.handle.resume();
   run_ready();
+}
+
+inline void event_loop::on_stop() noexcept {
+  --stop_waits_;
+  if (std::exchange(stop_after_turn_, false)) context_.stop();
 }
 
 inline void event_loop::run_ready() {
   unsigned count = 0;
-  unsigned look = detail::time_every;  // at the clock, at that count
+  unsigned look = 1;  // at the clock, at that count
   time_point start{};
   time_point last{};
   while (detail::task_node* node = ready_.pop()) {
@@ -223,9 +237,11 @@ inline void event_loop::run_ready() {
     node->call(node, false);
     if (++count < look) continue;
     const time_point now = refresh();
-    if (count == detail::time_every) start = now;
+    if (count == 1) start = now;
     if (count >= detail::batch_callbacks || now - start > detail::batch_time) break;
-    look = count + (now - last <= detail::quick_time ? detail::time_every_quick : detail::time_every);
+    look = count + (count < detail::time_every              ? count
+                    : now - last <= detail::quick_time ? detail::time_every_quick
+                                                       : detail::time_every);
     if (look > detail::batch_callbacks) look = detail::batch_callbacks;
     last = now;
   }
@@ -235,8 +251,15 @@ inline void event_loop::run_ready() {
 inline event_loop::time_point event_loop::refresh() {
   const time_point now = time();
   if (wheel_.has_fresh()) wheel_.settle(tick_after(now));
-  if (const tick reached = tick_before(now); reached > wheel_.now()) wheel_.advance(reached);
+  const tick reached = tick_before(now);
+  if (reached > wheel_.now() || wheel_.has_due()) call_due(reached);
   return now;
+}
+
+// In nobody's context, whoever ran last.
+inline void event_loop::call_due(tick reached) {
+  detail::this_context = nullptr;
+  wheel_.advance(reached);
 }
 
 inline void event_loop::run_forever() {
@@ -253,6 +276,7 @@ inline void event_loop::run_forever() {
     session& operator=(const session&) = delete;
     ~session() {
       loop.running_ = false;
+      loop.stop_after_turn_ = false;
       detail::this_thread_loops.running = nullptr;
     }
     event_loop& loop;
@@ -261,7 +285,9 @@ inline void event_loop::run_forever() {
   const session scope(*this);
   // A stop that came before is honoured, as asyncio does, after one turn: behind what is ready.
   if (stopping_.exchange(false, std::memory_order_relaxed)) {
-    asio::post(context_, [this] { context_.stop(); });
+    stop_after_turn_ = true;
+    ++stop_waits_;
+    asio::post(context_, stop_handler{this});
   }
   context_.run();
   stopping_.store(false, std::memory_order_relaxed);
@@ -297,8 +323,9 @@ inline void event_loop::wrong_thread(const char* what) const noexcept {
 
 inline void event_loop::finish_batch() noexcept {
   if (closing_) return;
-  if (wheel_.has_fresh()) refresh();
-  if (!ready_.empty()) {
+  if (wheel_.has_fresh() || wheel_.has_due()) refresh();
+  // What was armed for the past meanwhile has its turn behind I/O.
+  if (!ready_.empty() || wheel_.has_due() || wheel_.has_fresh()) {
     post_ready();
     return;
   }
@@ -307,7 +334,7 @@ inline void event_loop::finish_batch() noexcept {
     arm(next);
   } else if (next != timer_wheel::never && pending_io_ == 0 && inbox_->stack_.empty()) {
     virtual_now_ = time_point(std::chrono::milliseconds(next));
-    wheel_.advance(next);
+    call_due(next);
     post_ready();
   }
 }
@@ -399,6 +426,34 @@ inline void event_loop::let_go_of_states() noexcept {
   }
 }
 
+// Runs the user's context until none of the handlers in it refers to this loop.
+inline void event_loop::finish_handlers() noexcept {
+  context_.restart();
+  for (bool stopped = false;
+       posted_ || timer_waits_ > 0 || stop_waits_ > 0 || inbox_->posted_ > 0;) {
+    try {
+      if (context_.run_one() > 0) {
+        stopped = false;
+        continue;
+      }
+    } catch (...) {
+      detail::report_callback_failure(*this);  // a handler of the user's
+      continue;
+    }
+    // Once, a handler has stopped the context; twice in a row, there is none any more.
+    if (std::exchange(stopped, true)) break;
+    context_.restart();
+  }
+}
+
+// The newest first. What one of them attaches while it ends is dropped in its turn.
+inline void event_loop::drop_extensions() noexcept {
+  while (!extensions_.empty()) {
+    const auto last = std::move(extensions_.back());
+    extensions_.pop_back();
+  }
+}
+
 inline void event_loop::close(duration limit) noexcept {
   if (closed_ || closing_) return;
   PULSAR_ASSERT(!running_ && batches_ == 0, "an event loop cannot be closed while it runs");
@@ -424,17 +479,15 @@ inline void event_loop::close(duration limit) noexcept {
   } else {
     // The user's context must not call back into a loop that is gone.
     timer_.cancel();
-    context_.restart();
-    while ((posted_ || timer_waits_ > 0 || inbox_->posted_ > 0) && context_.run_one() > 0) {
-    }
+    finish_handlers();
   }
   drop_ready();
-  for (auto at = extensions_.rbegin(); at != extensions_.rend(); ++at) at->second.reset();
+  drop_extensions();
   drop_ready();
   wheel_.close();
   free_frames();
   drop_ready();
-  extensions_.clear();
+  drop_extensions();
   let_go_of_states();
   closed_ = true;
   detail::this_thread_loops.running = outer;
