@@ -111,6 +111,10 @@ TEST_SUITE("worker_environment") {
                                     .arbiter = 1};
     CHECK(contains(to_string(application), " kind=application:2 "));
     CHECK(parse_worker_marker(to_string(application)) == application);
+    worker_marker heir = actor;
+    heir.inherited = 2;
+    CHECK(to_string(heir) == "1 control=3 stream=4 serial=7 kind=actor arbiter=4711 inherited=2");
+    CHECK(parse_worker_marker(to_string(heir)) == heir);
   }
 
   TEST_CASE("a marker is read to the letter") {
@@ -148,6 +152,10 @@ TEST_SUITE("worker_environment") {
              "1 control=3 stream=4 serial=7 kind=application:0 arbiter=4711",
              "1 control=3 stream=4 serial=7 kind=application:-1 arbiter=4711",
              "1 control=3 stream=4 serial=7 kind=monitor arbiter=4711",
+             "1 control=3 stream=4 serial=7 kind=actor arbiter=4711 inherited=0",
+             "1 control=3 stream=4 serial=7 kind=actor arbiter=4711 inherited=-1",
+             "1 control=3 stream=4 serial=7 kind=actor arbiter=4711 inherited=4294967295",
+             "1 control=3 stream=2147483647 serial=7 kind=actor arbiter=4711 inherited=1",
          }) {
       CHECK_MESSAGE(!parse_worker_marker(wrong), wrong);
     }
@@ -186,10 +194,32 @@ TEST_SUITE("worker_environment") {
     CHECK(worker.says("marker: " + to_string(given.marker)));
     CHECK(worker.says("sockets: 3 4, close-on-exec 1 1"));
     CHECK(worker.says("again: -1 -1"));
+    CHECK(worker.says("inherited again: 0"));
+    CHECK_FALSE(contains(worker.output, "inherited: "));
     CHECK(worker.says("variable: unset, early unset"));
     CHECK(worker.says("serving: 0"));
     CHECK(worker.says("name: probe"));
     CHECK(worker.says("death signal: " + std::to_string(SIGKILL)));
+  }
+
+  TEST_CASE("a worker inherits what its marker counts, and nothing else that is open") {
+    setting given;
+    given.marker.kind = worker_kind::application;
+    given.marker.ordinal = 1;
+    given.marker.inherited = 2;
+    const auto null = pulsar::open_null_device();
+    const int control = given.control.second.get();
+    const int stream = given.stream.second.get();
+    const std::string value = to_string(given.marker);
+    const auto heir = ask({"report"}, {{pulsar::worker_variable, value}},
+                          {control, stream, null.get(), null.get(), null.get()});
+    CHECK(heir.status.success());
+    CHECK(heir.says("inherited: 5, close-on-exec 1"));
+    CHECK(heir.says("inherited: 6, close-on-exec 1"));
+    CHECK_FALSE(contains(heir.output, "inherited: 7"));
+    CHECK(heir.says("inherited again: 0"));
+    CHECK(contains(refusal(value, {control, stream, null.get()}),
+                   "descriptor 6 (inherited) is not open"));
   }
 
   TEST_CASE("a process that a worker starts is no worker") {

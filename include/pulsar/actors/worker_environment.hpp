@@ -19,6 +19,7 @@
 #include <pulsar/core/descriptor.hpp>
 #include <pulsar/core/error.hpp>
 
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -67,12 +68,15 @@ struct worker_marker {
   std::uint64_t ordinal = 0;
   /// The process that started it.
   pid_t arbiter = 0;
+  /// How many descriptors it is given besides: those that follow the greater of the two above.
+  unsigned inherited = 0;
 
   bool operator==(const worker_marker&) const noexcept = default;
 };
 
 /// The value of the environment variable: "1 control=3 stream=4 serial=7 kind=actor arbiter=4711",
-/// with "kind=application:1" for a worker of the first `run`.
+/// with "kind=application:1" for a worker of the first `run`, and " inherited=2" behind all that if
+/// it is given two descriptors.
 inline std::string to_string(const worker_marker& marker) {
   std::string kind = "actor";
   if (marker.kind == worker_kind::application) {
@@ -80,7 +84,8 @@ inline std::string to_string(const worker_marker& marker) {
   }
   return "1 control=" + std::to_string(marker.control) +
          " stream=" + std::to_string(marker.stream) + " serial=" + std::to_string(marker.serial) +
-         " kind=" + kind + " arbiter=" + std::to_string(marker.arbiter);
+         " kind=" + kind + " arbiter=" + std::to_string(marker.arbiter) +
+         (marker.inherited == 0 ? "" : " inherited=" + std::to_string(marker.inherited));
 }
 
 /// The marker that `to_string` wrote as `text`, to the letter; nothing for any other text.
@@ -96,11 +101,26 @@ inline std::optional<worker_marker> parse_worker_marker(std::string_view text) n
     read.word("actor");
   }
   read.word(" arbiter=").number(marker.arbiter);
-  const bool sound = read.finished() && marker.control > STDERR_FILENO &&
+  constexpr int highest = 1 << 30;  // of all numbers, so that none can overflow
+  bool some = true;
+  if (read.has(" inherited=")) {
+    read.word(" inherited=").number(marker.inherited);
+    some = marker.inherited > 0 && marker.inherited <= 1U << 20 && marker.control < highest &&
+           marker.stream < highest;
+  }
+  const bool sound = read.finished() && some && marker.control > STDERR_FILENO &&
                      marker.stream > STDERR_FILENO && marker.control != marker.stream &&
                      marker.serial > 0 && marker.arbiter > 0 &&
                      (marker.kind == worker_kind::actor) == (marker.ordinal == 0);
   return sound ? std::optional(marker) : std::nullopt;
+}
+
+/// The numbers of the descriptors that a worker is given besides its sockets.
+inline std::vector<int> inherited_by(const worker_marker& marker) {
+  std::vector<int> numbers(marker.inherited);
+  int last = marker.control > marker.stream ? marker.control : marker.stream;
+  for (int& fd : numbers) fd = ++last;
+  return numbers;
 }
 
 /// Why this process cannot be the worker that `marker` describes; empty if it can.
@@ -112,6 +132,11 @@ inline std::string problem_of(const worker_marker& marker) {
   if (auto problem = detail::socket_problem("stream", marker.stream, SOCK_STREAM);
       !problem.empty()) {
     return problem;
+  }
+  for (const int fd : inherited_by(marker)) {
+    if (::fcntl(fd, F_GETFD) < 0) {
+      return "descriptor " + std::to_string(fd) + " (inherited) is not open";
+    }
   }
   if (::getppid() != marker.arbiter) {
     return "its arbiter, process " + std::to_string(marker.arbiter) +
@@ -162,6 +187,15 @@ class worker_environment {
 
   /// The end of the stream to the arbiter, owned by the caller from now on; empty the second time.
   unique_fd take_stream() noexcept { return unique_fd(stream_.exchange(-1)); }
+
+  /// What the master hands to its workers besides, in its order, owned by the caller from now on;
+  /// nothing the second time. What the program itself has opened meanwhile is not among it.
+  std::vector<unique_fd> take_inherited() {
+    std::vector<unique_fd> result;
+    if (!is_worker() || inherited_taken_.exchange(true)) return result;
+    for (const int fd : inherited_by(*marker_)) result.emplace_back(fd);
+    return result;
+  }
 
   // -- how far it has come ------------------------------------------------------------------------
 
@@ -233,6 +267,7 @@ class worker_environment {
     stream_ = marker_->stream;
     set_close_on_exec(marker_->control);
     set_close_on_exec(marker_->stream);
+    for (const int fd : inherited_by(*marker_)) set_close_on_exec(fd);
     // Started through a link of the kernel, it would be called "exe" in the list of processes.
     if (!arguments_.empty()) {
       const auto& name = arguments_.front();
@@ -248,6 +283,7 @@ class worker_environment {
   std::optional<worker_marker> marker_{};
   std::atomic<int> control_{-1};
   std::atomic<int> stream_{-1};
+  std::atomic<bool> inherited_taken_{false};
   std::atomic<bool> serving_{false};
   std::atomic<bool> running_{false};
   std::atomic<std::uint64_t> runs_{0};

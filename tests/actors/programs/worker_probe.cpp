@@ -49,6 +49,11 @@ void report() {
     std::printf("marker: %s\n", to_string(process.marker()).c_str());
     std::printf("sockets: %d %d, close-on-exec %d %d\n", control.get(), stream.get(),
                 close_on_exec(control.get()), close_on_exec(stream.get()));
+    const auto inherited = process.take_inherited();
+    for (const auto& fd : inherited) {
+      std::printf("inherited: %d, close-on-exec %d\n", fd.get(), close_on_exec(fd.get()));
+    }
+    std::printf("inherited again: %zu\n", process.take_inherited().size());
     std::printf("again: %d %d\n", process.take_control_socket().get(), process.take_stream().get());
     std::printf("name: %s\n", name);
   }

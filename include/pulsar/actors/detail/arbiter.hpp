@@ -110,6 +110,7 @@ inline future<std::uint64_t> arbiter::start(event_loop& loop, arbiter& self,
   marker.kind = options.kind;
   marker.ordinal = options.ordinal;
   marker.arbiter = ::getpid();
+  marker.inherited = static_cast<unsigned>(inherited.size());
   std::vector<int> descriptors{their_control.get(), their_stream.get()};
   for (const int fd : inherited) descriptors.push_back(fd);
   const std::vector<environment_change> environment{{worker_variable, to_string(marker)}};

@@ -9,7 +9,6 @@
 #include <pulsar/actors/worker_environment.hpp>
 #include <pulsar/core/signals.hpp>
 
-#include <fcntl.h>
 #include <signal.h>
 #include <sys/types.h>
 #include <unistd.h>
@@ -96,15 +95,7 @@ class worker : control_line::owner, peers::introducer {
     node_ = place_actor<node>(loop_, node_id(registry::instance().process()), speaker_,
                               [this](std::exception_ptr why) { actor_ended(why); });
     if (marker.kind == worker_kind::application) {
-      // What the master's workers inherit stands behind the two sockets.
-      std::vector<unique_fd> inherited;
-      for (int fd : open_descriptors()) {
-        if (fd > STDERR_FILENO && fd != marker.control && fd != marker.stream && is_inherited(fd)) {
-          set_close_on_exec(fd);
-          inherited.emplace_back(fd);
-        }
-      }
-      static_cast<node&>(*node_->actor).set_body(make_body_(), std::move(inherited));
+      static_cast<node&>(*node_->actor).set_body(make_body_(), process.take_inherited());
     }
     install_signals();
     control_->start(*this);
@@ -122,11 +113,6 @@ class worker : control_line::owner, peers::introducer {
   }
 
  private:
-  static bool is_inherited(int fd) {
-    const int flags = ::fcntl(fd, F_GETFD);
-    return flags >= 0 && (flags & FD_CLOEXEC) == 0;
-  }
-
   static future<> begin(cell_pointer cell) { return actor_access::begin(std::move(cell)); }
 
   void install_signals() {
