@@ -374,7 +374,7 @@ TEST_SUITE("actor: life") {
     auto spawning = spawn_local<slow_life>(spawn_options{.name = "slow"});
     co_await sleep(10ms);
     const auto self = registry::instance().find("slow");
-    auto waiting = pulsar::send<>(self, "work");
+    auto waiting = pulsar::send<void>(self, "work");
     co_await send(self, cmd::stop);
     const auto gone = co_await as_result(std::move(spawning));
     CHECK(gone.code() == errc::actor_gone);
@@ -559,7 +559,7 @@ TEST_SUITE("actor: deadlines") {
     happened.clear();
     const actor_ref<> a = co_await spawn_local<serial_cook>(spawn_options{.name = "slow"});
     const auto begin = now();
-    auto roast = pulsar::send<>(a, "roast", 1);
+    auto roast = pulsar::send<void>(a, "roast", 1);
     auto chop = pulsar::send<int>(a, "chop", 1);
     const auto late = co_await as_result(std::move(roast));
     CHECK(late.code() == errc::timed_out);
@@ -847,7 +847,7 @@ future<> leave_untidy(untidy::what w) {
   if (w == untidy::what::command) {
     send(a, "hang"_cmd).detach();
     send(a, "nap"_cmd).detach();
-    pulsar::send<>(a, "hang").detach();
+    pulsar::send<void>(a, "hang").detach();
     tell(a, "hang"_cmd);
     co_await sleep(1ms);
   }

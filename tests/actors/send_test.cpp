@@ -240,7 +240,8 @@ TEST_SUITE("send") {
       CHECK(result.message().starts_with("the result of 'check' of 'bank': "));
       const auto cannot = co_await as_result(pulsar::send<int>(someone, "call", 1));
       CHECK(cannot.code() == errc::not_encodable);
-      CHECK(cannot.message().starts_with("'call' of 'bank' takes or gives what cannot travel"));
+      CHECK(cannot.message().starts_with("'call' of 'bank' takes a std::function<"));
+      CHECK(cannot.message().find("which cannot travel to another process") != std::string::npos);
       const auto failed = co_await as_result(pulsar::send<long>(someone, "deposit", "ann", -1));
       CHECK(failed.message() == "cannot deposit -1");
       CHECK_THROWS_AS(std::rethrow_exception(failed.exception()), std::invalid_argument);
@@ -251,25 +252,20 @@ TEST_SUITE("send") {
   }
 
   CORO_TEST_CASE("a send that reaches nobody says so") {
-    const auto refused = [](auto send_it) {
-      try {
-        send_it();
-      } catch (const pulsar::error& e) {
-        CHECK(e.code() == errc::unknown_actor);
-        return std::string(e.what());
-      }
-      return std::string("not refused");
-    };
     const actor_ref<> none;
     const actor_ref<ledger> nobody;
-    CHECK(refused([&] { pulsar::send<long>(none, "deposit", "ann", 1).detach(); }) ==
-          "send through an empty reference: unknown actor");
-    CHECK(refused([&] { send(nobody, "deposit"_cmd, "ann", 1).detach(); }) ==
-          "send through a reference that refers to no actor: unknown actor");
-    CHECK(refused([&] { send(none, cmd::ping).detach(); }) ==
-          "send through a reference that refers to no actor: unknown actor");
-    CHECK(refused([&] { tell(nobody, "deposit"_cmd, "ann", 1); }) ==
-          "tell through a reference that refers to no actor: unknown actor");
+    const std::string sentence = "send through a reference that refers to no actor: unknown actor";
+    auto named = co_await as_result(pulsar::send<long>(none, "deposit", "ann", 1));
+    CHECK(named.code() == errc::unknown_actor);
+    CHECK(named.message() == sentence);
+    auto typed = co_await as_result(send(nobody, "deposit"_cmd, "ann", 1));
+    CHECK(typed.code() == errc::unknown_actor);
+    CHECK(typed.message() == sentence);
+    auto built_in = co_await as_result(send(none, cmd::ping));
+    CHECK(built_in.message() == sentence);
+    CHECK_THROWS_WITH_AS(tell(nobody, "deposit"_cmd, "ann", 1),
+                         "tell through a reference that refers to no actor: unknown actor",
+                         pulsar::error);
     auto by_name = pulsar::send<long>(named_actor("nobody"), "deposit", "ann", 1);
     const auto outcome = co_await as_result(std::move(by_name));
     CHECK(outcome.code() == errc::unknown_actor);

@@ -12,8 +12,10 @@
 ///
 /// `send` returns a future of the calling loop and throws `errc::no_loop` where there is none. It
 /// fails with what the command threw, `errc::actor_gone`, `errc::mailbox_full` or, after ten
-/// seconds, `errc::timed_out`; a reply that comes later is dropped. Dropping the future does not
-/// cancel the command. `tell` may be called from any thread; its failure is logged. A name is looked
+/// seconds, `errc::timed_out`; a reply that comes later is dropped. An empty reference is
+/// `errc::unknown_actor`; a parameter or result that cannot travel to the actor's process is
+/// `errc::not_encodable`. Dropping the future does not cancel the command. `tell` may be called from
+/// any thread; what fails where it runs is logged. A name is looked
 /// for in this process and then, under `pulsar::run`, in the whole program.
 
 #include <pulsar/actors/builtin.hpp>
@@ -261,15 +263,24 @@ auto send(const actor_ref<A>& ref, cmd::run_command, function<Function>, Args&&.
 
 /// Runs a command by its name on an actor whose type is not known here; the arguments are checked
 /// on arrival: fails with `errc::unknown_command`, `errc::malformed`, and `errc::unknown_actor` where
-/// nobody has the name. An empty reference throws that.
+/// nobody has the name.
 template <class R = void, class... Args>
 future<R> send(const actor_ref<>& ref, std::string_view command, Args&&... args) {
   static_assert(detail::check_temporaries<Args...>());
   auto* cell = detail::ref_access::cell(ref);
-  if (cell == nullptr) throw error(errc::unknown_actor, "send through an empty reference");
+  if (cell == nullptr) return make_exceptional_future<R>(detail::empty_reference("send"));
   buffer arguments;
   encode(arguments, std::tuple<detail::travelling<Args>...>(std::forward<Args>(args)...));
   return detail::ask_encoded<R>(*cell, command, std::move(arguments), detail::default_timeout);
+}
+/// Refused: whoever forgets `_cmd` would lose the checks and the result without a word.
+template <class A, class... Args>
+  requires(!std::is_void_v<A>)
+future<detail::any_result> send(const actor_ref<A>&, std::string_view, Args&&...) {
+  static_assert(detail::unknown_type<A>,
+                "send: the type of this actor is known here: write \"name\"_cmd, which is checked, "
+                "or send<Result>(ref, \"name\", ...), which is not");
+  return {};
 }
 template <class R = void, class... Args>
 future<R> send(const named_actor& who, std::string_view command, Args&&... args) {
@@ -282,7 +293,9 @@ future<R> send(const named_actor& who, std::string_view command, Args&&... args)
                                   std::move(arguments));
 }
 
-/// Runs the command without a reply; its failure is logged where it runs. Any thread.
+/// Runs the command without a reply; its failure is logged where it runs. Any thread. Throws
+/// `errc::unknown_actor` for an empty reference, `errc::not_encodable` for what cannot travel to
+/// where the actor lives.
 template <class A, fixed_string Name, class... Args>
 void tell(const actor_ref<A>& ref, command_name<Name>, Args&&... args) {
   using entry = typename decltype(detail::find_entry<A, Name>())::type;

@@ -252,6 +252,12 @@ inline wire_sink sink_of(event_loop& loop, std::uint64_t number) {
   return {*table.outcomes, number};
 }
 
+inline std::exception_ptr empty_reference(std::string_view what) {
+  return std::make_exception_ptr(
+      error(errc::unknown_actor,
+            fmt::format("{} through a reference that refers to no actor", what)));
+}
+
 template <class R>
 future<R> ask_encoded(actor_cell& cell, std::string_view command, buffer arguments,
                       event_loop::duration timeout) {
@@ -274,10 +280,8 @@ future<typename Entry::traits::result> ask(actor_cell* cell,
                                            typename Entry::traits::arguments&& arguments,
                                            event_loop::duration timeout, buffer prefix = {}) {
   using result = typename Entry::traits::result;
-  if (cell == nullptr) {
-    throw error(errc::unknown_actor, "send through a reference that refers to no actor");
-  }
   event_loop& here = event_loop::current();
+  if (cell == nullptr) return make_exceptional_future<result>(empty_reference("send"));
   if constexpr (!only_encoded<A>) {
     if (cell->loop == &here) {
       if (cell->actor == nullptr) {
@@ -309,16 +313,14 @@ future<typename Entry::traits::result> ask(actor_cell* cell,
     encode(prefix, arguments);
     return ask_encoded<result>(*cell, wire_name<Entry>::value, std::move(prefix), timeout);
   } else {
-    throw error(errc::not_encodable, fmt::format("'{}' of '{}' takes or gives what cannot travel "
-                                                 "to another process",
-                                                 Entry::name, cell->name));
+    return make_exceptional_future<result>(cannot_travel<Entry>(cell->name));
   }
 }
 
 template <class Entry, class A>
 void tell(actor_cell* cell, typename Entry::traits::arguments&& arguments, buffer prefix = {}) {
   if (cell == nullptr) {
-    throw error(errc::unknown_actor, "tell through a reference that refers to no actor");
+    std::rethrow_exception(empty_reference("tell"));
   }
   if constexpr (!only_encoded<A>) {
     if (cell->local()) {
@@ -337,9 +339,7 @@ void tell(actor_cell* cell, typename Entry::traits::arguments&& arguments, buffe
     cell->post_encoded(wire_name<Entry>::value, std::move(prefix), event_loop::time_point::max(),
                        {});
   } else {
-    throw error(errc::not_encodable, fmt::format("'{}' of '{}' takes what cannot travel to "
-                                                 "another process",
-                                                 Entry::name, cell->name));
+    std::rethrow_exception(cannot_travel<Entry>(cell->name));
   }
 }
 

@@ -20,6 +20,7 @@
 #include <string_view>
 #include <tuple>
 #include <type_traits>
+#include <typeinfo>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -448,6 +449,32 @@ template <class Entry>
 concept wire_entry = decodable<typename Entry::traits::arguments> &&
     (std::is_void_v<typename Entry::traits::result> || encodable<typename Entry::traits::result>);
 
+/// Of these types the first that does not travel, or null.
+template <class... T>
+const std::type_info* first_unfit(std::tuple<T...>*) noexcept {
+  const std::type_info* first = nullptr;
+  static_cast<void>(((encodable<T> && decodable<T> ? false : (first = &typeid(T), true)) || ...));
+  return first;
+}
+
+/// Says which parameter of `Entry`, or that its result, does not travel between processes.
+inline std::exception_ptr cannot_travel(std::string_view command, const std::string& actor,
+                                        const std::type_info* parameter,
+                                        const std::type_info& result) {
+  return std::make_exception_ptr(error(
+      errc::not_encodable,
+      fmt::format("'{}' of '{}' {} a {}, which cannot travel to another process", command, actor,
+                  parameter != nullptr ? "takes" : "gives",
+                  type_name(parameter != nullptr ? *parameter : result))));
+}
+template <class Entry>
+std::exception_ptr cannot_travel(const std::string& actor) {
+  using traits = typename Entry::traits;
+  return cannot_travel(Entry::name, actor,
+                       first_unfit(static_cast<typename traits::arguments*>(nullptr)),
+                       typeid(typename traits::result));
+}
+
 template <class Entry, class A>
 invocation* decode_invocation(actor_cell& target,
                               std::span<const std::byte> arguments,
@@ -460,8 +487,7 @@ invocation* decode_invocation(actor_cell& target,
     }
     return new wire_call<Entry, A>(&target, std::move(values), std::move(sink));
   } else {
-    throw error(errc::not_encodable, fmt::format("'{}' of '{}' takes or gives what cannot travel",
-                                                 Entry::name, target.name));
+    std::rethrow_exception(cannot_travel<Entry>(target.name));
   }
 }
 
