@@ -202,7 +202,7 @@ class worker_environment {
   /// Whether it may run loops and spawn: always, but for a worker that does not serve yet.
   bool serving() const noexcept { return !is_worker() || serving_.load(std::memory_order_acquire); }
 
-  /// Says that this worker serves from now on. From here a dying arbiter costs it a SIGTERM, not a
+  /// Says that this worker serves from now on. From here a dying arbiter costs it a SIGCONT, not a
   /// SIGKILL, because now it has something to finish.
   void mark_serving() {
     serving_.store(true, std::memory_order_release);
@@ -223,10 +223,11 @@ class worker_environment {
   ///
   /// A supplement: the end of the control socket is what tells a worker to drain and leave. The
   /// signal reaches one that is not at its socket: SIGKILL before it serves, when the terminating
-  /// signals are blocked and nothing is lost; then SIGTERM, which drains as well.
+  /// signals are blocked and nothing is lost; then SIGCONT, which drains as well and wakes one that
+  /// was stopped.
   void renew_death_signal() const {
     if (!is_worker()) return;
-    const int signal = serving() ? SIGTERM : SIGKILL;
+    const int signal = serving() ? SIGCONT : SIGKILL;
     ::prctl(PR_SET_PDEATHSIG, static_cast<unsigned long>(signal), 0UL, 0UL, 0UL);
     // The arbiter may have died before the call above.
     if (::getppid() == marker_->arbiter) return;

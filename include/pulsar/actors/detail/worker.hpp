@@ -41,15 +41,15 @@ inline const bool loops_wait_for_serving =
 /// if its loop is stuck in a callback and no handler of ours runs any more.
 class last_seconds {
  public:
-  /// Asks for the death signal to be seen at once; after the loop has its handler of SIGTERM, which
+  /// Asks for the death signal to be seen at once; after the loop has its handler of SIGCONT, which
   /// still gets every one.
   static void watch_signal(pid_t arbiter) {
     arbiter_ = arbiter;
     struct sigaction before {};
-    ::sigaction(SIGTERM, nullptr, &before);
+    ::sigaction(SIGCONT, nullptr, &before);
     handler_ = before.sa_handler;
     before.sa_handler = &on_signal;
-    ::sigaction(SIGTERM, &before, nullptr);
+    ::sigaction(SIGCONT, &before, nullptr);
   }
 
   /// Counts them; the first call does. Fit for a signal handler.
@@ -120,6 +120,10 @@ class worker : control_line::owner, peers::introducer {
     ::signal(SIGHUP, SIG_IGN);
     ::signal(SIGPIPE, SIG_IGN);
     loop_.add_signal_handler(SIGTERM, [this] { leave(std::chrono::seconds(5), "SIGTERM"); });
+    // Sent by the kernel when the arbiter dies; by anybody else it means nothing here.
+    loop_.add_signal_handler(SIGCONT, [this] {
+      if (::getppid() != this_process().marker().arbiter) on_control_end(control_ending::closed);
+    });
     last_seconds::watch_signal(this_process().marker().arbiter);
     loop_.add_signal_handler(SIGQUIT, [this] {
       if (leaving_) loop_.stop();
