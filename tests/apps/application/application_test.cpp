@@ -172,7 +172,8 @@ TEST_SUITE("application") {
   TEST_CASE("a mistake in the command line is one sentence and exit code 2, nothing is opened") {
     const std::vector<std::string> mistakes[] = {
         {"--workers", "0"},         {"--workers"},      {"--log-level", "loud"},
-        {"--concurrency", "fibre"}, {"--no-such-flag"}, {"stray"}};
+        {"--concurrency", "fibre"}, {"--no-such-flag"}, {"stray"},
+        {"--bind", "a b"}};
     for (const auto& arguments : mistakes) {
       CAPTURE(arguments.front());
       probe_app app(arguments);
@@ -183,6 +184,13 @@ TEST_SUITE("application") {
       CHECK(contains(said, arguments.front()));
       CHECK(std::count(said.begin(), said.end(), '\n') == 1);
     }
+  }
+
+  TEST_CASE("a program that asks for no worker is told so, exit code 2, and nothing is opened") {
+    probe_app app({}, "no worker");
+    CHECK(app.rest().empty());
+    CHECK(to_string(app.wait()) == "exit code 2");
+    CHECK(contains(app.errors(), "settings::workers: \"0\" is not a number from 1 to 1024"));
   }
 
   TEST_CASE("what cannot be opened ends the program with exit code 1 before a worker is made") {

@@ -234,4 +234,31 @@ TEST_SUITE("settings") {
     CHECK(result.err.starts_with("hello: PULSAR_CONCURRENCY: \"fiber\" is none of process"));
     CHECK(parse({"--help"}).exit == 0);
   }
+
+  TEST_CASE("a mistake in the program's own settings is refused as one in the command line") {
+    settings own;
+    std::string expected;
+    SUBCASE("no worker") {
+      own.workers = 0;
+      expected = "the program's settings::workers: \"0\" is not a number from 1 to 1024";
+    }
+    SUBCASE("too many workers") {
+      own.workers = 1025;
+      expected = "the program's settings::workers: \"1025\" is not a number from 1 to 1024";
+    }
+    SUBCASE("a grace that is over before it begins") {
+      own.graceful_timeout = -1s;
+      expected =
+          "the program's settings::graceful_timeout: \"-1\" is not a number from 0 to 86400";
+    }
+    SUBCASE("a bad address") {
+      own.bind = {":1", "a b"};
+      expected = "the program's settings::bind: it has a space";
+    }
+    const auto result = parse({}, own);
+    REQUIRE(result.exit.has_value());
+    CHECK(*result.exit == 2);
+    CHECK(result.err == "hello: " + expected + " (--help lists the options)\n");
+    CHECK(parse({"--help"}, own).exit == 0);
+  }
 }

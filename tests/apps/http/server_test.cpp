@@ -212,6 +212,38 @@ TEST_SUITE("http server") {
     CHECK_FALSE(connect_to(server.port()));
   }
 
+  TEST_CASE("when the master is killed a worker that was stopped does not keep the port either") {
+    running_server server({"--workers", "2"});
+    REQUIRE(eventually([&] { return server.answers(); }));
+    const auto workers = server.workers();
+    for (const pid_t pid : workers) REQUIRE(::kill(pid, SIGSTOP) == 0);
+    server.process().signal(SIGKILL);
+    server.process().wait();
+    CHECK(eventually(
+        [&] {
+          return std::all_of(workers.begin(), workers.end(),
+                             [](pid_t pid) { return ::kill(pid, 0) != 0; });
+        },
+        5s));
+    CHECK_FALSE(connect_to(server.port()));
+  }
+
+  TEST_CASE("signals that its parent blocked reach the server all the same") {
+    const std::vector<int> blocked{SIGTERM, SIGINT, SIGQUIT, SIGCHLD};
+    pulsar::child_options options;
+    options.blocked_signals = blocked;
+    running_server server({"--workers", "2"}, options);
+    REQUIRE(eventually([&] { return server.answers(); }));
+    const auto workers = server.workers();
+    REQUIRE(::kill(workers[0], SIGKILL) == 0);
+    CHECK(eventually([&] {
+      const auto now = server.workers();
+      return now.size() == 2 && std::count(now.begin(), now.end(), workers[0]) == 0;
+    }));
+    server.process().signal(SIGTERM);
+    CHECK(to_string(server.process().wait()) == "exit code 0");
+  }
+
   TEST_CASE("a request under way is answered before the server ends") {
     running_server server;
     REQUIRE(eventually([&] { return server.answers(); }));
@@ -350,6 +382,8 @@ TEST_SUITE("http server") {
     CHECK(exit_code_of({"hello_server", "--workers", "0"}) == 2);
     CHECK(exit_code_of({"hello_server", "--concurrency", "fibre"}) == 2);
     CHECK(exit_code_of({"hello_server", "--no-such-flag"}) == 2);
+    CHECK(exit_code_of({"hello_server", "--bind", "127.0.0.1:99999"}) == 2);
+    CHECK(exit_code_of({"hello_server", "--bind", "unix:"}) == 2);
     CHECK(exit_code_of({"hello_server", "--help"}) == 0);
     CHECK(exit_code_of({"hello_server", "--version"}) == 0);
   }

@@ -13,8 +13,8 @@
 ///
 /// `run` reads the command line, opens the listeners, starts the workers and keeps them alive until
 /// TERM or INT. A worker process runs `main` too, up to the same `run`, and there serves: so what a
-/// worker needs is simply what `main` has built. Exit codes are those of `pulsar::run`; 1 also when
-/// an address cannot be bound.
+/// worker needs is simply what `main` has built. Exit codes are those of `pulsar::run`: 1 also when
+/// an address cannot be bound, 2 also when it is none.
 
 #include <pulsar/actors/monitor.hpp>
 #include <pulsar/actors/run.hpp>
@@ -27,16 +27,25 @@
 #include <exception>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <system_error>
 #include <utility>
 #include <vector>
 
 namespace pulsar {
 
+/// What is served, and its life as a program: derive from it and say what a worker does.
+///
+/// Construct it in `main`, in the same way in each run of the program, and call `run` once. Its
+/// members are called in the thread of `run`, `make_worker` alone in that of its worker.
 class application {
  public:
-  explicit application(std::string name, std::string about = {})
-      : name_(std::move(name)), about_(std::move(about)) {}
+  /// `name` and `about` are what `--help` and the log say. `check_bind` throws an exception whose
+  /// text says what is wrong with an address; without it any text is one.
+  explicit application(std::string name,
+                       std::string about = {},
+                       void (*check_bind)(std::string_view text) = nullptr)
+      : name_(std::move(name)), about_(std::move(about)), check_bind_(check_bind) {}
   application(const application&) = delete;
   application& operator=(const application&) = delete;
   virtual ~application() = default;
@@ -53,7 +62,9 @@ class application {
     if (process.is_worker() && process.marker().kind == worker_kind::actor) {
       detail::serve_as_worker();
     }
-    auto parsed = parse_settings(argc, argv, {name_, about_}, std::move(settings_));
+    const program_description program{
+        .name = name_, .about = about_, .check_bind = check_bind_};
+    auto parsed = parse_settings(argc, argv, program, std::move(settings_));
     settings_ = std::move(parsed.values);
     if (parsed.exit) return *parsed.exit;
     log::set_level(settings_.level);
@@ -103,7 +114,7 @@ class application {
 
   static future<> supervise(event_loop& loop, application& self, worker_plan plan) {
     const auto grace = plan.grace;
-    std::exception_ptr why;
+    std::exception_ptr why;  // none if the pool has nothing left to watch
     try {
       // Not before the handlers of signals are there: a TERM would leave behind what it has opened.
       plan.descriptors = self.open();
@@ -121,11 +132,12 @@ class application {
     }
     self.close();
     co_await pool.stop(grace);
-    std::rethrow_exception(why);
+    if (why) std::rethrow_exception(why);
   }
 
   std::string name_;
   std::string about_;
+  void (*check_bind_)(std::string_view text);
   settings settings_;
 };
 

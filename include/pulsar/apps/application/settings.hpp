@@ -82,6 +82,33 @@ inline std::string word_problem(const std::string& text, const std::vector<std::
   return fmt::format("\"{}\" is none of {}", text, fmt::join(words, ", "));
 }
 
+/// What is wrong with `text` as an address.
+inline std::string bind_problem(void (*check)(std::string_view), const std::string& text) {
+  try {
+    if (check != nullptr) check(text);
+  } catch (const std::exception& e) {
+    return e.what();
+  }
+  return {};
+}
+
+inline constexpr unsigned most_workers = 1024;
+inline constexpr unsigned most_seconds = 86'400;
+
+/// What is wrong with the values that the program itself has set; nothing if all is well.
+inline std::string defaults_problem(const program_description& program, const settings& values) {
+  auto problem = number_problem(std::to_string(values.workers), 1, most_workers);
+  if (!problem.empty()) return "the program's settings::workers: " + problem;
+  const auto grace = values.graceful_timeout.count();
+  problem = number_problem(std::to_string(grace), 0, most_seconds);
+  if (!problem.empty()) return "the program's settings::graceful_timeout: " + problem;
+  for (const auto& text : values.bind) {
+    problem = bind_problem(program.check_bind, text);
+    if (!problem.empty()) return "the program's settings::bind: " + problem;
+  }
+  return {};
+}
+
 /// The options of the command line, bound to the values they set.
 class option_parser {
  public:
@@ -100,7 +127,7 @@ class option_parser {
         })
         ->type_name("ADDRESS")
         ->default_str(fmt::format("{}", fmt::join(values.bind, " ")));
-    number("-w,--workers", "Number of workers", values.workers, 1, 1024);
+    number("-w,--workers", "Number of workers", values.workers, 1, most_workers);
     word("--concurrency",
          "What a worker is: process, thread or coroutine (or by PULSAR_CONCURRENCY)",
          values.concurrency, {"process", "thread", "coroutine"}, &parse_concurrency);
@@ -108,7 +135,7 @@ class option_parser {
          values.level, {"trace", "debug", "info", "warning", "error", "critical", "off"},
          &parse_log_level);
     number("--graceful-timeout", "Seconds for what is under way when the server stops",
-           values.graceful_timeout, 0, 86'400);
+           values.graceful_timeout, 0, most_seconds);
   }
 
   /// The code to exit with, after saying why; or nothing.
@@ -135,15 +162,6 @@ class option_parser {
   }
 
  private:
-  static std::string bind_problem(void (*check)(std::string_view), const std::string& text) {
-    try {
-      if (check != nullptr) check(text);
-    } catch (const std::exception& e) {
-      return e.what();
-    }
-    return {};
-  }
-
   template <class T>
   static T to_number(const std::string& text) {
     return T(static_cast<unsigned>(std::strtoul(text.c_str(), nullptr, 10)));
@@ -185,23 +203,27 @@ class option_parser {
 }  // namespace detail
 
 /// Reads the command line on top of `defaults`. `--help` and `--version` print to standard output
-/// and ask for exit code 0; a mistake prints one sentence to standard error and asks for 2.
+/// and ask for exit code 0; a mistake, be it in the defaults, prints one sentence to standard error
+/// and asks for 2.
 inline parsed_settings parse_settings(int argc,
                                       const char* const* argv,
                                       program_description program = {},
                                       settings defaults = {}) {
   parsed_settings result{std::move(defaults), std::nullopt};
   constexpr const char* variable = "PULSAR_CONCURRENCY";
-  std::string problem;
+  std::string problem = detail::defaults_problem(program, result.values);
   if (const char* text = std::getenv(variable); text != nullptr && *text != '\0') {
     const auto kind = parse_concurrency(text);
     if (kind) result.values.concurrency = *kind;
-    if (!kind) problem = detail::word_problem(text, {"process", "thread", "coroutine"});
+    if (!kind) {
+      problem = fmt::format("{}: {}", variable,
+                            detail::word_problem(text, {"process", "thread", "coroutine"}));
+    }
   }
   detail::option_parser line(program, result.values);
   result.exit = line.parse(argc, argv);
   if (!result.exit && !problem.empty()) {
-    result.exit = line.refuse(fmt::format("{}: {}", variable, problem));
+    result.exit = line.refuse(problem);
   }
   return result;
 }

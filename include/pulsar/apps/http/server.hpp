@@ -19,22 +19,31 @@
 #include <pulsar/apps/http/service.hpp>
 #include <pulsar/apps/socket/address.hpp>
 #include <pulsar/apps/socket/listener.hpp>
+#include <pulsar/core/log.hpp>
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 namespace pulsar::http {
 
+/// Construct it in `main` and call `run` once; options are set before that. The command line says
+/// where it listens, with how many workers of which kind, and how long it waits at a stop.
+///
+/// `main` runs in each worker process too, up to `run`: what the handler captures is made there
+/// anew, and shared with no other worker. Workers that are threads call copies of the handler at
+/// the same time: what those point to needs a lock.
 class server : public application {
  public:
   /// `answer` is called for every request, in each worker: `response(request&)`, plain or a
   /// coroutine. It is copied for each worker that is a thread.
   template <class F>
   explicit server(F answer, std::string name = "server")
-      : application(std::move(name), "HTTP server"),
+      : application(std::move(name), "HTTP server", &check_address),
         make_handler_([f = std::move(answer)] { return handler(f); }) {}
 
   /// The limits and time-outs of connections; before `run`.
@@ -71,6 +80,8 @@ class server : public application {
   void close() noexcept override { listeners_.clear(); }
 
  private:
+  static void check_address(std::string_view text) { static_cast<void>(address(text)); }
+
   class worker final : public worker_body {
    public:
     worker(handler h, connection_options options)

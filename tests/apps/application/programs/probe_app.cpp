@@ -62,8 +62,8 @@ class probe_body : public pulsar::worker_body {
 
 class probe : public pulsar::application {
  public:
-  probe() : application("probe", "What a test looks at") {
-    defaults().workers = 2;
+  probe() : application("probe", "What a test looks at", &refuse_spaces) {
+    defaults().workers = asked_for("no worker") ? 0 : 2;
     defaults().graceful_timeout = std::chrono::seconds(20);
   }
 
@@ -95,6 +95,10 @@ class probe : public pulsar::application {
   }
 
  private:
+  static void refuse_spaces(std::string_view text) {
+    if (text.find(' ') != std::string_view::npos) throw std::invalid_argument("it has a space");
+  }
+
   pulsar::unique_fd file_;
   bool closed_ = false;
 };
