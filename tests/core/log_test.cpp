@@ -4,12 +4,18 @@
 #include <doctest/doctest.h>
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <pthread.h>
+#include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
+#include <atomic>
+#include <cerrno>
 #include <mutex>
 #include <optional>
 #include <regex>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -98,6 +104,75 @@ TEST_SUITE("log") {
     std::smatch match;
     REQUIRE(std::regex_match(records[0].line, match, shape));
     CHECK(match[1].str() == std::to_string(::getpid()));
+  }
+
+  TEST_CASE("a record stays one line, whatever strangers have put into its text") {
+    const collector all(log_level::trace);
+    logging::info("{}", "one\ntwo\x1b[2J\t\x7f \xc3\xa4 end");
+    REQUIRE(records.size() == 1);
+    const auto& line = records[0].line;
+    CAPTURE(line);
+    CHECK(line.find("[info] one\\ntwo\\x1b[2J\\t\\x7f \xc3\xa4 end\n") != std::string::npos);
+    CHECK(line.find('\n') == line.size() - 1);
+  }
+
+  TEST_CASE("a record is cut, between characters, when it is too long") {
+    const collector all(log_level::trace);
+    std::string umlauts;
+    for (int i = 0; i < 500'000; ++i) umlauts += "\xc3\xa4";
+    for (const std::string prefix : {"", "x"}) {
+      records.clear();
+      logging::info("{}{}", prefix, umlauts);
+      REQUIRE(records.size() == 1);
+      const auto& line = records[0].line;
+      CHECK(line.size() <= 4097);
+      CHECK(line.size() >= 4090);
+      CHECK(line.ends_with("\xa4 ... (cut)\n"));
+    }
+  }
+
+  TEST_CASE("logging leaves errno as it was, and a sink that throws harms nobody") {
+    const collector all(log_level::trace);
+    pulsar::log::set_sink([](log_level, std::string_view) {
+      errno = EIO;
+      throw std::runtime_error("the disk is full");
+    });
+    errno = ENOENT;
+    logging::info("x");
+    CHECK(errno == ENOENT);
+  }
+
+  TEST_CASE("a signal while standard error is full costs no line") {
+    int ends[2] = {-1, -1};
+    REQUIRE(::pipe2(ends, O_CLOEXEC) == 0);
+    const int before = ::dup(STDERR_FILENO);
+    REQUIRE(::dup2(ends[1], STDERR_FILENO) >= 0);
+    struct sigaction handled {};
+    struct sigaction previous {};
+    handled.sa_handler = [](int) {};  // without SA_RESTART
+    REQUIRE(::sigaction(SIGUSR1, &handled, &previous) == 0);
+    constexpr int lines = 500;
+    std::atomic<bool> done{false};
+    std::thread writer([&] {
+      const std::string text(1'000, 'x');
+      for (int i = 0; i < lines; ++i) logging::error("{}", text);
+      done = true;
+    });
+    int read_lines = 0;
+    std::array<char, 16'384> chunk;
+    ::fcntl(ends[0], F_SETFL, O_NONBLOCK);
+    for (;;) {
+      ::pthread_kill(writer.native_handle(), SIGUSR1);
+      const bool last = done;
+      const auto n = ::read(ends[0], chunk.data(), chunk.size());
+      if (n > 0) read_lines += static_cast<int>(std::count(chunk.data(), chunk.data() + n, '\n'));
+      if (n <= 0 && last) break;
+    }
+    writer.join();
+    ::sigaction(SIGUSR1, &previous, nullptr);
+    ::dup2(before, STDERR_FILENO);
+    for (const int fd : {before, ends[0], ends[1]}) ::close(fd);
+    CHECK(read_lines == lines);
   }
 
   TEST_CASE("each function writes at its level") {

@@ -7,8 +7,9 @@
 ///     pulsar::log::info("listening on {}", address);
 ///     // 2026-11-21 07:33:07.123 [4711] [info] [arbiter] listening on 127.0.0.1:8060
 ///
-/// Any thread may log. What is below the level costs one relaxed load and formats nothing. A
-/// formatter for a type of one's own needs <fmt/format.h>.
+/// Any thread may log; errno stays as it is. A record is one line, whatever its text: control bytes
+/// are written as `\n`, `\x1b` and so on, and what exceeds 4 KiB is cut. What is below the level costs
+/// one relaxed load and formats nothing. A formatter for a type of one's own needs <fmt/format.h>.
 
 #include <pulsar/core/detail/context.hpp>
 
@@ -16,6 +17,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cerrno>
 #include <chrono>
 #include <cstddef>
 #include <ctime>
@@ -45,7 +47,7 @@ constexpr std::optional<log_level> parse_log_level(std::string_view name) noexce
 }
 
 /// Where finished records go. Called from any thread, possibly from several at once;
-/// `line` ends with a newline.
+/// `line` ends with a newline. It should not throw: what it throws is dropped with the record.
 using log_sink = void (*)(log_level level, std::string_view line);
 
 namespace detail {
@@ -54,6 +56,7 @@ namespace detail {
 inline void write_to_stderr(log_level, std::string_view line) {
   while (!line.empty()) {
     const auto n = ::write(STDERR_FILENO, line.data(), line.size());
+    if (n < 0 && errno == EINTR) continue;
     if (n <= 0) return;
     line.remove_prefix(static_cast<std::size_t>(n));
   }
@@ -65,7 +68,41 @@ inline std::atomic<log_sink> log_output{&write_to_stderr};
 /// Who speaks in this thread where no actor does.
 inline constinit thread_local std::string_view log_speaker{};
 
+inline constexpr std::size_t longest_record = 4096;
+
+/// Makes one line of a record, which may hold the text of strangers: no line of theirs, no command
+/// for the terminal, no flood.
+inline void tame(std::string& line) {
+  constexpr std::string_view cut = " ... (cut)";
+  if (line.size() > longest_record) {
+    std::size_t end = longest_record - cut.size();
+    while (end > 0 && (static_cast<unsigned char>(line[end]) & 0xc0U) == 0x80U) --end;  // of UTF-8
+    line.resize(end);
+    line += cut;
+  }
+  const auto is_control = [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; };
+  std::size_t at = 0;
+  while (at < line.size() && !is_control(line[at])) ++at;
+  if (at == line.size()) return;
+  std::string tamed(line, 0, at);
+  constexpr std::string_view digits = "0123456789abcdef";
+  for (const char c : std::string_view(line).substr(at)) {
+    if (!is_control(c)) {
+      tamed += c;
+    } else if (c == '\n') {
+      tamed += "\\n";
+    } else if (c == '\t') {
+      tamed += "\\t";
+    } else {
+      const auto byte = static_cast<unsigned char>(c);
+      tamed.append("\\x").append(1, digits[byte >> 4]).append(1, digits[byte & 15U]);
+    }
+  }
+  line = std::move(tamed);
+}
+
 inline void log_record(log_level level, fmt::string_view format, fmt::format_args args) {
+  const int code = errno;
   std::timespec now{};
   ::clock_gettime(CLOCK_REALTIME, &now);
   std::tm parts{};
@@ -79,8 +116,14 @@ inline void log_record(log_level level, fmt::string_view format, fmt::format_arg
       this_context != nullptr ? std::string_view(this_context->name) : log_speaker;
   if (!speaker.empty()) line.append("[").append(speaker).append("] ");
   line += fmt::vformat(format, args);
+  tame(line);
   line.push_back('\n');
-  log_output.load(std::memory_order_acquire)(level, line);
+  try {
+    log_output.load(std::memory_order_acquire)(level, line);
+  } catch (...) {
+    // Who logs is often where no exception may leave.
+  }
+  errno = code;
 }
 
 }  // namespace detail
