@@ -3,13 +3,16 @@
 
 #include <doctest/doctest.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/wait.h>
 
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <future>
 #include <string>
 #include <string_view>
+#include <thread>
 
 using pulsar::address;
 using pulsar::listener;
@@ -173,6 +176,31 @@ TEST_SUITE("listener") {
     }
     REQUIRE(fs::is_socket(dir.socket().path()));
     const listener at(dir.socket());
+    CHECK(connect_to(dir.socket()));
+  }
+
+  TEST_CASE("a Unix socket whose server is about to listen is waited for, not taken") {
+    const directory dir;
+    const unique_fd first(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    std::promise<void> bound;
+    std::thread other([&] {
+      // A listener that takes its time between bind and listen.
+      const pulsar::detail::directory_lock lock(dir.socket().path());
+      const auto at = dir.socket().resolve();
+      ::bind(first.get(), at.data(), static_cast<socklen_t>(at.size()));
+      bound.set_value();
+      ::poll(nullptr, 0, 50);
+      ::listen(first.get(), 1);
+    });
+    bound.get_future().wait();
+    std::error_code failure;
+    try {
+      const listener second(dir.socket());
+    } catch (const pulsar::error& e) {
+      failure = e.code();
+    }
+    other.join();
+    CHECK(failure == std::errc::address_in_use);
     CHECK(connect_to(dir.socket()));
   }
 

@@ -15,19 +15,58 @@
 #include <pulsar/core/descriptor.hpp>
 #include <pulsar/core/error.hpp>
 
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstring>
+#include <optional>
 #include <string>
 #include <system_error>
 #include <utility>
 
 namespace pulsar {
+
+namespace detail {
+
+// Keeps other servers from the sockets of a directory. A Unix socket refuses connections until its
+// server listens, as one does whose server has died: who looks between bind and listen would take
+// its place. So each does both under this lock, which ends with the process and leaves no file.
+class directory_lock {
+ public:
+  // Who keeps it for longer than a start takes is no server: then it goes without.
+  static constexpr auto patience = std::chrono::seconds(5);
+
+  explicit directory_lock(const std::string& file)
+      : directory_(::open(parent_of(file).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
+    if (!directory_) return;  // one that may be written to and not read
+    const auto give_up = std::chrono::steady_clock::now() + patience;
+    while (::flock(directory_.get(), LOCK_EX | LOCK_NB) != 0 &&
+           (errno == EWOULDBLOCK || errno == EINTR) && std::chrono::steady_clock::now() < give_up) {
+      ::poll(nullptr, 0, 1);
+    }
+  }
+  directory_lock(const directory_lock&) = delete;
+  directory_lock& operator=(const directory_lock&) = delete;
+
+ private:
+  static std::string parent_of(const std::string& file) {
+    const auto slash = file.rfind('/');
+    if (slash == std::string::npos) return ".";
+    return slash == 0 ? "/" : file.substr(0, slash);
+  }
+
+  unique_fd directory_;
+};
+
+}  // namespace detail
 
 struct listen_options {
   /// Connections that wait to be accepted; the system cuts it to net.core.somaxconn.
@@ -125,7 +164,9 @@ inline listener::listener(const address& where, listen_options options) {
       unique_fd(::socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)));
   if (!fd_) fail(errno, where);
   const int on = 1;
+  std::optional<detail::directory_lock> lock;
   if (where.is_unix()) {
+    lock.emplace(where.path());
     clear_socket_file(where, at);
   } else {
     // Connections of a server that has just ended do not keep its port.
