@@ -139,6 +139,18 @@ TEST_SUITE("monitor") {
     CHECK(d->graces == std::vector<event_loop::duration>{7s, 7s});
   }
 
+  CORO_TEST_CASE("a start that fails leaves no descriptor open") {
+    const log_capture logged;
+    const auto null = pulsar::open_null_device();
+    const auto before = pulsar::open_descriptors();
+    worker_plan plan = plan_of(std::make_shared<diary>(), 1);
+    plan.descriptors = {null.get(), 1 << 20};
+    monitor pool(std::move(plan));
+    auto started = co_await as_result(pool.start());
+    CHECK(started.message().find("cannot copy a listening descriptor") != std::string::npos);
+    CHECK(pulsar::open_descriptors() == before);
+  }
+
   CORO_TEST_CASE("a worker that does not start is tried again after delays that double") {
     const log_capture logged;
     auto d = std::make_shared<diary>();

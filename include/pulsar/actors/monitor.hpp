@@ -68,11 +68,12 @@ namespace detail {
 /// templates: g++ 12 emits the body of any other, and all that it calls, used or not.
 class local_worker final : public actor<local_worker> {
  public:
-  local_worker(std::function<std::unique_ptr<worker_body>()> make, std::vector<int> descriptors,
-               bytes settings, event_loop::duration grace)
-      : make_(std::move(make)), settings_(std::move(settings)), grace_(grace) {
-    for (const int fd : descriptors) descriptors_.emplace_back(fd);
-  }
+  local_worker(std::function<std::unique_ptr<worker_body>()> make,
+               std::vector<unique_fd> descriptors, bytes settings, event_loop::duration grace)
+      : make_(std::move(make)),
+        descriptors_(std::move(descriptors)),
+        settings_(std::move(settings)),
+        grace_(grace) {}
 
   template <class = void>
   future<> on_start() {
@@ -218,11 +219,11 @@ class monitor {
       }
       co_return;
     }
-    std::vector<int> copies;
+    std::vector<unique_fd> copies;
     for (const int fd : self.plan_.descriptors) {
-      const int copy = ::fcntl(fd, F_DUPFD_CLOEXEC, 3);
-      if (copy < 0) detail::throw_system_error(errno, "cannot copy a listening descriptor");
-      copies.push_back(copy);
+      unique_fd copy(::fcntl(fd, F_DUPFD_CLOEXEC, 3));
+      if (!copy) detail::throw_system_error(errno, "cannot copy a listening descriptor");
+      copies.push_back(std::move(copy));
     }
     std::tuple args(self.plan_.make, std::move(copies), self.plan_.settings, self.plan_.grace);
     if (self.plan_.concurrency == concurrency_kind::thread) {

@@ -27,6 +27,7 @@
 #include <string>
 #include <string_view>
 #include <thread>
+#include <type_traits>
 #include <utility>
 
 namespace pulsar {
@@ -221,19 +222,32 @@ class master {
 
 }  // namespace detail
 
-/// Runs `app`, a callable that returns `future<>`, with an arbiter; the exit code for `main`.
+/// Runs `app`, a callable that returns `future<>`, with an arbiter; the exit code for `main`. It is
+/// called once and lives as long as its future.
 template <class App>
 int run(int argc, char** argv, App app) {
-  const run_scope scope;
-  serve_if_worker(argc, argv);
-  if (!detail::read_concurrency(argc, argv)) return 2;
-  detail::master m;
-  return m.run(std::move(app));
+  constexpr bool takes_nothing = std::is_invocable_v<App&>;
+  static_assert(takes_nothing,
+                "run: app is called without arguments: give a function that needs none, or a "
+                "lambda that calls it with what it needs");
+  if constexpr (takes_nothing) {
+    constexpr bool right_result = std::is_same_v<std::invoke_result_t<App&>, future<>>;
+    static_assert(right_result,
+                  "run: app must return future<>: it gives the program's exit code by throwing "
+                  "program_exit(code, why)");
+    if constexpr (right_result) {
+      const run_scope scope;
+      serve_if_worker(argc, argv);
+      if (!detail::read_concurrency(argc, argv)) return 2;
+      detail::master m;
+      return m.run(std::move(app));
+    }
+  }
+  return 1;
 }
 
 /// The same without a command line.
 template <class App>
-  requires std::is_invocable_v<App&>
 int run(App app) {
   return run(0, nullptr, std::move(app));
 }

@@ -6,7 +6,8 @@
 ///
 ///     pulsar::buffer in;
 ///     auto space = in.prepare(4096);                    // at least 4096 bytes, not initialised
-///     in.commit(::read(fd, space.data(), space.size()));
+///     const auto n = ::read(fd, space.data(), space.size());
+///     if (n > 0) in.commit(static_cast<std::size_t>(n));
 ///     in.consume(parse(in.readable()));
 ///
 /// Nothing is filled with zeros and consuming moves no byte: the space in front is won back when

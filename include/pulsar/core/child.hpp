@@ -102,7 +102,7 @@ inline std::string to_string(const exit_status& status) {
 /// The destructor neither kills nor waits. It reaps a child that has ended; one that still runs
 /// goes on, and its zombie is collected when a later child is started or dropped. An owner that
 /// wants it gone calls `signal(SIGKILL)` and `wait()` first. One thread at a time.
-class child {
+class [[nodiscard("a child that nobody owns runs on unwatched")]] child {
  public:
   /// Owns nothing.
   child() noexcept = default;
@@ -140,8 +140,9 @@ class child {
     const int failed = handle_.is_pidfd ? detail::send_signal_to_pidfd(handle_.fd.get(), number)
                                         : ::kill(pid_, number);
     if (failed == 0) return true;
-    if (errno == ESRCH) return false;
-    detail::throw_system_error(errno, "cannot send signal " + std::to_string(number) +
+    const int code = errno;
+    if (code == ESRCH) return false;
+    detail::throw_system_error(code, "cannot send signal " + std::to_string(number) +
                                           " to process " + std::to_string(pid_));
   }
 
@@ -155,7 +156,7 @@ class child {
   exit_status wait() {
     PULSAR_ASSERT(pid_ >= 0, "wait() was called on a pulsar::child that owns no process");
     if (running()) collect(0);
-    return status_.value_or(exit_status{});
+    return status_.value_or(exit_status{.code = 255});
   }
 
  private:

@@ -48,7 +48,7 @@ inline std::string remedy_for(int code) {
 }  // namespace detail
 
 /// Owns a descriptor and closes it; -1 stands for none.
-class unique_fd {
+class [[nodiscard("the descriptor is closed at once")]] unique_fd {
  public:
   unique_fd() noexcept = default;
   explicit unique_fd(int fd) noexcept : fd_(fd) {}
@@ -90,7 +90,8 @@ class unique_fd {
 inline void set_close_on_exec(int fd) {
   const int flags = ::fcntl(fd, F_GETFD);
   if (flags < 0 || ::fcntl(fd, F_SETFD, flags | FD_CLOEXEC) < 0) {
-    detail::throw_system_error(errno,
+    const int code = errno;
+    detail::throw_system_error(code,
                                "cannot set descriptor " + std::to_string(fd) + " close-on-exec");
   }
 }
@@ -101,7 +102,8 @@ inline void set_close_on_exec(int fd) {
 inline void set_non_blocking(int fd) {
   const int flags = ::fcntl(fd, F_GETFL);
   if (flags < 0 || ((flags & O_NONBLOCK) == 0 && ::fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)) {
-    detail::throw_system_error(errno,
+    const int code = errno;
+    detail::throw_system_error(code,
                                "cannot set descriptor " + std::to_string(fd) + " non-blocking");
   }
 }

@@ -56,7 +56,8 @@ inline ucred peer_credentials(int fd) {
   ucred peer{};
   socklen_t size = sizeof peer;
   if (::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0) {
-    throw_system_error(errno, "cannot ask whom descriptor " + std::to_string(fd) + " leads to");
+    const int code = errno;
+    throw_system_error(code, "cannot ask whom descriptor " + std::to_string(fd) + " leads to");
   }
   // The answer of a Unix socket without a peer; other sockets answer like that too.
   if (peer.pid == 0) {

@@ -199,11 +199,12 @@ inline void tell_end(void* data) {
 // A descriptor that becomes readable when the child `pid` ends, where the kernel (or valgrind, or a
 // sandbox) has no pidfds: a thread waits without reaping and then tells an eventfd.
 inline unique_fd watch_by_thread(pid_t pid) {
+  const std::string failure = "cannot watch child process " + std::to_string(pid);
   unique_fd event(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-  if (!event) throw_system_error(errno, "cannot watch child process " + std::to_string(pid));
+  if (!event) throw_system_error(errno, failure);
   // The thread has a descriptor of its own: the owner may close his at any time.
   unique_fd told(::fcntl(event.get(), F_DUPFD_CLOEXEC, 0));
-  if (!told) throw_system_error(errno, "cannot watch child process " + std::to_string(pid));
+  if (!told) throw_system_error(errno, failure);
   sigset_t all;
   sigset_t before;
   ::sigfillset(&all);
@@ -232,8 +233,9 @@ inline child_handle open_child_handle(pid_t pid) {
   if (!missing.load(std::memory_order_relaxed)) {
     const auto fd = static_cast<int>(::syscall(SYS_pidfd_open, pid, 0));
     if (fd >= 0) return {above_standard(unique_fd(fd)), true};
-    if (errno != ENOSYS && errno != EPERM) {
-      throw_system_error(errno, "cannot watch child process " + std::to_string(pid));
+    const int code = errno;
+    if (code != ENOSYS && code != EPERM) {
+      throw_system_error(code, "cannot watch child process " + std::to_string(pid));
     }
     missing.store(true, std::memory_order_relaxed);
   }
