@@ -54,9 +54,10 @@ namespace detail {
 
 inline constexpr unsigned batch_callbacks = 256;
 inline constexpr event_loop::duration batch_time = std::chrono::microseconds(200);
-// Callbacks between two looks at the clock, which costs as much as ten of the quick ones; fewer
-// among the first, more once as many have taken no more than `quick_time`.
-inline constexpr unsigned time_every = 16;
+// Callbacks between two looks at the clock, which costs as much as ten of the quick ones; fewer up
+// to the first `time_first`, more once as many have taken no more than `quick_time`.
+inline constexpr unsigned time_first = 16;
+inline constexpr unsigned time_every = 24;
 inline constexpr unsigned time_every_quick = 64;
 inline constexpr event_loop::duration quick_time = std::chrono::microseconds(4);
 
@@ -239,7 +240,7 @@ inline void event_loop::run_ready() {
     const time_point now = refresh();
     if (count == 1) start = now;
     if (count >= detail::batch_callbacks || now - start > detail::batch_time) break;
-    look = count + (count < detail::time_every              ? count
+    look = count + (count < detail::time_first         ? 3 * count
                     : now - last <= detail::quick_time ? detail::time_every_quick
                                                        : detail::time_every);
     if (look > detail::batch_callbacks) look = detail::batch_callbacks;
