@@ -2,8 +2,10 @@
 #include <pulsar/core/operation.hpp>
 
 #include <pulsar/core/result.hpp>
+#include <pulsar/core/task_group.hpp>
 #include <pulsar/core/timeout.hpp>
 #include <pulsar/core/when_all.hpp>
+#include <pulsar/core/when_any.hpp>
 
 #include <asio/associated_cancellation_slot.hpp>
 #include <asio/associated_executor.hpp>
@@ -328,6 +330,31 @@ TEST_SUITE("operation") {
     CHECK(code == errc::cancelled);
   }
 #endif
+
+  // ---- in combinators
+
+  CORO_TEST_CASE("combinators take an operation as they take a future") {
+    auto& loop = event_loop::current();
+    asio::steady_timer endless(loop.context(), asio::steady_timer::time_point::max());
+    auto limited = pulsar::with_timeout(asio::post(loop.context(), use_future), 1s);
+    co_await std::move(limited);
+    auto ended = co_await as_result(asio::post(loop.context(), use_future));
+    CHECK(ended.has_value());
+    auto both = co_await pulsar::when_all(asio::post(loop.context(), use_future),
+                                          pulsar::make_ready_future(3));
+    CHECK(std::get<1>(both) == 3);
+    auto settled = co_await pulsar::when_all_settled(asio::post(loop.context(), use_future));
+    CHECK(std::get<0>(settled).has_value());
+    auto first = co_await pulsar::when_any(endless.async_wait(use_future),
+                                           asio::post(loop.context(), use_future));
+    CHECK(first.index() == 1);
+    CHECK(first.outcome<0>().code() == errc::cancelled);
+    pulsar::task_group group;
+    group.add(asio::post(loop.context(), use_future));
+    group.add(pulsar::sleep(1ms));
+    co_await group.join();
+    CHECK(group.size() == 0);
+  }
 
   // ---- when it starts
 

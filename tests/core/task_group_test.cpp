@@ -480,6 +480,75 @@ TEST_SUITE("task_group") {
     CHECK(end.message() == "x");
   }
 
+  // ---- with_task_group
+
+  CORO_TEST_CASE("with_task_group waits for the children though its body throws") {
+    const auto s = new_steps();
+    // The child uses what the body and its caller own.
+    std::string note = "a";
+    const auto body = [&s, &note](task_group& group) -> future<> {
+      const auto child = [](steps notes, const std::string& text) -> future<> {
+        try {
+          co_await pulsar::sleep(1h);
+        } catch (const pulsar::error&) {
+          notes->push_back(text + " cancelled");
+        }
+        co_await pulsar::sleep(1ms);
+        notes->push_back(text + " ended");
+      };
+      group.add(child(s, note));
+      co_await pulsar::sleep(1ms);
+      throw std::runtime_error("the body");
+    };
+    auto end = co_await pulsar::as_result(pulsar::with_task_group(body));
+    CHECK(end.message() == "the body");
+    CHECK(*s == std::vector<std::string>{"a cancelled", "a ended"});
+  }
+
+  CORO_TEST_CASE("with_task_group cancels its body when a child fails") {
+    const auto s = new_steps();
+    const auto body = [&s](task_group& group) -> future<> {
+      group.add(fail_after(2ms, "the child"));
+      try {
+        co_await pulsar::sleep(1h);
+      } catch (const pulsar::error&) {
+        s->push_back("cancelled");
+        throw;
+      }
+    };
+    auto end = co_await pulsar::as_result(pulsar::with_task_group(body));
+    CHECK(end.message() == "the child");
+    CHECK(*s == std::vector<std::string>{"cancelled"});
+  }
+
+  CORO_TEST_CASE("with_task_group ends when all have, cancelled or not") {
+    const auto s = new_steps();
+    const auto body = [&s](task_group& group) -> future<> {
+      group.add(note_after(3ms, s, "child"));
+      s->push_back("body");
+      return pulsar::make_ready_future();
+    };
+    co_await pulsar::with_task_group(body);
+    CHECK(*s == std::vector<std::string>{"body", "child"});
+    const auto endless = [](task_group& group) -> future<> {
+      group.add(pulsar::sleep(1h));
+      co_await pulsar::sleep(1h);
+    };
+    auto cancelled = pulsar::with_task_group(endless);
+    co_await pulsar::sleep(1ms);
+    cancelled.cancel();
+    auto end = co_await pulsar::as_result(std::move(cancelled));
+    CHECK(end.code() == errc::cancelled);
+    // A body that ends so by itself takes its children along.
+    const auto gives_up = [](task_group& group) -> future<> {
+      group.add(pulsar::sleep(1h));
+      co_await pulsar::sleep(1ms);
+      throw pulsar::error(errc::cancelled);
+    };
+    auto given_up = co_await pulsar::as_result(pulsar::with_task_group(gives_up));
+    CHECK(given_up.code() == errc::cancelled);
+  }
+
   // ---- what is refused
 
   TEST_CASE("an empty future, or one of another loop, is a failure of the group") {

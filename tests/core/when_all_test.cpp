@@ -471,6 +471,43 @@ TEST_SUITE("when_all") {
     CHECK(&std::get<0>(outcomes).value() == &target);
   }
 
+  CORO_TEST_CASE("a vector of references gives reference wrappers") {
+    static int target = 0;
+    const auto refer = [](int& t) -> future<int&> {
+      co_await pulsar::sleep(1ms);
+      co_return t;
+    };
+    std::vector<future<int&>> fs;
+    fs.push_back(refer(target));
+    fs.push_back(refer(target));
+    auto results = co_await pulsar::when_all(std::move(fs));
+    CHECK(results.size() == 2);
+    CHECK(&results[1].get() == &target);
+  }
+
+  CORO_TEST_CASE("when_all_settled of a vector gives every outcome in the order of the futures") {
+    const auto fail = [](event_loop::duration time) -> future<int> {
+      co_await pulsar::sleep(time);
+      throw std::runtime_error("on purpose");
+    };
+    const auto succeed = [](event_loop::duration time) -> future<int> {
+      co_await pulsar::sleep(time);
+      co_return 4;
+    };
+    std::vector<future<int>> fs;
+    fs.push_back(fail(1ms));
+    fs.push_back(succeed(3ms));
+    fs.push_back(succeed(2ms));
+    auto outcomes = co_await pulsar::when_all_settled(std::move(fs));
+    CHECK(outcomes.size() == 3);
+    CHECK(outcomes[0].message() == "on purpose");
+    CHECK(outcomes[1].value() == 4);
+    CHECK(outcomes[2].has_value());
+    std::vector<future<>> none;
+    auto nothing = co_await pulsar::when_all_settled(std::move(none));
+    CHECK(nothing.empty());
+  }
+
   // ---- Asio
 
   CORO_TEST_CASE_REAL("a failure ends the reads that wait beside it") {

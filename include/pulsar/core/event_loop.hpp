@@ -162,7 +162,9 @@ class event_loop {
     requires std::is_invocable_v<F&>
   auto run_until_complete(F&& what);
   template <class T>
-  T run_until_complete(future<T> what);
+  T run_until_complete(future<T>&& what);
+  template <class T>
+  T run_until_complete(future<T>& what);  // says what to write
 
   /// Ends `run_forever` soon: what is ready by then may still run. If the loop does not run, its
   /// next `run_forever` ends after one turn. Any thread.

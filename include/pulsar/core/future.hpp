@@ -254,6 +254,33 @@ future<T> make_exceptional_future(std::exception_ptr failure) {
 
 namespace detail {
 
+/// What converts to a future by itself, as an Asio operation does.
+template <class F>
+concept operation_like = !is_future<F> && requires {
+  typename F::value_type;
+  requires std::is_convertible_v<F, future<typename F::value_type>>;
+};
+
+/// What combinators take: a future, or what converts to one.
+template <class F>
+concept future_like = is_future<std::remove_cvref_t<F>> || operation_like<std::remove_cvref_t<F>>;
+
+template <class F>
+using value_in = typename std::remove_cvref_t<F>::value_type;
+
+/// The future that a combinator was given; an operation starts.
+template <class F>
+future<value_in<F>> to_future(F&& f) {
+  static_assert(!std::is_lvalue_reference_v<F>,
+                "a future has one owner and is handed over to whoever waits for it: write "
+                "std::move(...) around it");
+  if constexpr (std::is_lvalue_reference_v<F>) {
+    return {};
+  } else {
+    return std::forward<F>(f);
+  }
+}
+
 /// What `future<R>::then` and commands make of a function's result: R of `future<R>`, else itself.
 template <class R>
 struct unwrap {
@@ -368,7 +395,13 @@ auto event_loop::create_task(F&& what) {
 }
 
 template <class T>
-T event_loop::run_until_complete(future<T> what) {
+T event_loop::run_until_complete(future<T>& what) {
+  return run_until_complete(detail::to_future(what));
+}
+
+template <class T>
+T event_loop::run_until_complete(future<T>&& given) {
+  future<T> what = std::move(given);
   if (!what.valid()) throw error(errc::already_called, "run_until_complete of an empty future");
   if (closed_) throw_closed("run_until_complete");
   if (what.state_->loop != this) {

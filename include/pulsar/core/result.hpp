@@ -119,10 +119,10 @@ class [[nodiscard]] result {
   std::exception_ptr failure_;
 };
 
-/// Waits for `f` and gives its outcome as a value. Cancelling it cancels `f`; the outcome is then
-/// that of `f`.
+namespace detail {
+
 template <class T>
-future<result<T>> as_result(future<T> f) {
+future<result<T>> outcome_of_future(future<T> f) {
   try {
     if constexpr (std::is_void_v<T>) {
       co_await std::move(f);
@@ -133,6 +133,15 @@ future<result<T>> as_result(future<T> f) {
   } catch (...) {
     co_return result<T>(std::current_exception());
   }
+}
+
+}  // namespace detail
+
+/// Waits for `f`, a future or an operation, and gives its outcome as a value. Cancelling it cancels
+/// `f`; the outcome is then that of `f`.
+template <detail::future_like F>
+future<result<detail::value_in<F>>> as_result(F&& f) {
+  return detail::outcome_of_future(detail::to_future(std::forward<F>(f)));
 }
 
 }  // namespace pulsar

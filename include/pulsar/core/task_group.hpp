@@ -2,7 +2,7 @@
 #pragma once
 
 /// \file
-/// `task_group`: children that do not outlive it.
+/// `task_group`: children that are waited for together.
 ///
 ///     task_group group;
 ///     for (auto& peer : peers) group.add(greet(peer));
@@ -10,18 +10,26 @@
 ///
 /// The first failure cancels the others, and `join` rethrows it. Later ones, and one that nobody
 /// joins, go to the loop's exception handler.
+///
+/// Who leaves without a `join`, by an exception say, leaves children behind: they are cancelled, but
+/// end on their own, later, and must not use what went with the group. `with_task_group` waits for
+/// them on every way out:
+///
+///     auto greet_all = [](task_group& group) -> future<> { ... group.add(greet(peer)); ... };
+///     co_await with_task_group(greet_all);
 
 #include <pulsar/core/future.hpp>
 
 #include <cstddef>
 #include <exception>
 #include <memory>
+#include <type_traits>
 #include <utility>
 
 namespace pulsar {
 
-/// Belongs to one loop. Dropping a group that was not joined cancels its children and lets them
-/// end on their own, as dropping their futures would.
+/// Belongs to one loop. Dropping a group that was not joined cancels its children and lets them end
+/// on their own, detached, as dropping their futures would.
 class task_group {
  public:
   explicit task_group(event_loop& loop = event_loop::current())
@@ -34,11 +42,11 @@ class task_group {
     if (!core_->seen) core_->report(core_->failure);
   }
 
-  /// Takes a child; its result is dropped. After `cancel`, or a failure, it is cancelled at once.
-  /// Throws `errc::loop_closed`.
-  template <class T>
-  void add(future<T> child) {
-    watch(loop("add"), core_, std::move(child)).detach();
+  /// Takes a child, a future or an operation; its result is dropped. After `cancel`, or a failure,
+  /// it is cancelled at once. Throws `errc::loop_closed`.
+  template <detail::future_like F>
+  void add(F&& child) {
+    watch(loop("add"), core_, detail::to_future(std::forward<F>(child))).detach();
   }
 
   /// How many children have not ended.
@@ -171,5 +179,36 @@ class task_group {
 
   std::shared_ptr<core> core_;
 };
+
+namespace detail {
+
+// Its failure is the group's, as a child's is, so that one cancels the other.
+template <class F>
+future<> body_of_group(F& body, task_group& group, std::exception_ptr& cancelled) {
+  try {
+    future<> running = body(group);
+    co_await std::move(running);
+  } catch (...) {
+    if (!is_cancelled(std::current_exception())) throw;
+    cancelled = std::current_exception();
+    group.cancel();
+  }
+}
+
+}  // namespace detail
+
+/// Calls `body(group)`, which returns a `future<>`, and is done when that and all children of the
+/// group have ended; they may use what outlives this call. The first failure among them all cancels
+/// the rest and is rethrown. Cancelling it cancels all and waits for them. Name a `body` that
+/// captures before the `co_await`: g++ 12 frees such a temporary twice.
+template <class F>
+  requires std::is_invocable_r_v<future<>, F&, task_group&>
+future<> with_task_group(F body) {
+  task_group group;
+  std::exception_ptr cancelled;
+  group.add(detail::body_of_group(body, group, cancelled));
+  co_await group.join();
+  if (cancelled != nullptr) std::rethrow_exception(cancelled);
+}
 
 }  // namespace pulsar

@@ -15,6 +15,7 @@
 
 #include <chrono>
 #include <system_error>
+#include <utility>
 
 namespace pulsar {
 
@@ -90,11 +91,10 @@ inline future<> sleep_until(event_loop::time_point when,
   return detail::future_access::make<void>(state);
 }
 
-/// The result of `f` if it is done within `limit`; else `f` is cancelled, and once it has ended
-/// this throws `errc::timed_out`. If `f` ends with a result all the same, or with a failure of its
-/// own, that is given: nothing is lost. Cancelling it cancels `f`.
+namespace detail {
+
 template <class T>
-future<T> with_timeout(future<T> f, event_loop::duration limit) {
+future<T> limited(future<T> f, event_loop::duration limit) {
   detail::deadline watch(detail::future_access::slot(f));
   // By its own loop: a future of another one is refused by the await.
   if (f.valid() && !f.done()) detail::loop_access::arm_after(event_loop::current(), watch, limit);
@@ -107,6 +107,16 @@ future<T> with_timeout(future<T> f, event_loop::duration limit) {
     if (watch.expired && cancelled) throw error(errc::timed_out);
     throw;
   }
+}
+
+}  // namespace detail
+
+/// The result of `f`, a future or an operation, if it is done within `limit`; else `f` is cancelled,
+/// and once it has ended this throws `errc::timed_out`. If `f` ends with a result all the same, or
+/// with a failure of its own, that is given: nothing is lost. Cancelling it cancels `f`.
+template <detail::future_like F>
+future<detail::value_in<F>> with_timeout(F&& f, event_loop::duration limit) {
+  return detail::limited(detail::to_future(std::forward<F>(f)), limit);
 }
 
 }  // namespace pulsar

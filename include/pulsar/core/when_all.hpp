@@ -51,31 +51,44 @@ void rethrow_failure(future<T>& f) {
   if (auto failure = f.exception()) std::rethrow_exception(failure);
 }
 
-}  // namespace detail
-
-/// Done when all are; a tuple of their results, `std::monostate` for `future<>`. Throws what the
-/// first that failed threw.
 template <class... Ts>
-future<std::tuple<detail::stored<Ts>...>> when_all(future<Ts>... fs) {
-  const detail::gatherer set(&detail::has_failed);
+future<std::tuple<stored<Ts>...>> all_of(future<Ts>... fs) {
+  const gatherer set(&has_failed);
   (set->watch(fs), ...);
   set->settle();
   co_await *set;
   std::size_t index = 0;
-  ((index++ == set->decisive() ? detail::rethrow_failure(fs) : void()), ...);
-  co_return std::tuple<detail::stored<Ts>...>(detail::take_stored(fs)...);
+  ((index++ == set->decisive() ? rethrow_failure(fs) : void()), ...);
+  co_return std::tuple<stored<Ts>...>(take_stored(fs)...);
 }
 
-/// The same for a vector, which may be empty.
+template <class... Ts>
+future<std::tuple<result<Ts>...>> outcomes_of(future<Ts>... fs) {
+  const gatherer set(&ends_nothing);
+  (set->watch(fs), ...);
+  co_await *set;
+  co_return std::tuple<result<Ts>...>(take_outcome(fs)...);
+}
+
+}  // namespace detail
+
+/// Done when all of `fs`, futures or operations, are; a tuple of their results, `std::monostate` for
+/// `future<>`. Throws what the first that failed threw.
+template <detail::future_like... Fs>
+future<std::tuple<detail::stored<detail::value_in<Fs>>...>> when_all(Fs&&... fs) {
+  return detail::all_of(detail::to_future(std::forward<Fs>(fs))...);
+}
+
+/// The same for a vector, which may be empty; of references, as `std::reference_wrapper`.
 template <class T>
   requires(!std::is_void_v<T>)
-future<std::vector<T>> when_all(std::vector<future<T>> fs) {
+future<std::vector<detail::held_value<T>>> when_all(std::vector<future<T>> fs) {
   const detail::gatherer set(&detail::has_failed);
   for (auto& f : fs) set->watch(f);
   set->settle();
   co_await *set;
   if (set->decisive() != detail::gathering::none) detail::rethrow_failure(fs[set->decisive()]);
-  std::vector<T> results;
+  std::vector<detail::held_value<T>> results;
   results.reserve(fs.size());
   for (auto& f : fs) results.push_back(f.result());
   co_return results;
@@ -91,13 +104,22 @@ future<> when_all(std::vector<future<T>> fs) {
   for (auto& f : fs) f.result();
 }
 
-/// Done when all are, whatever became of them; a tuple of `result<T>`. Throws nothing.
-template <class... Ts>
-future<std::tuple<result<Ts>...>> when_all_settled(future<Ts>... fs) {
-  const detail::gatherer set([](const detail::state&) { return false; });
-  (set->watch(fs), ...);
+/// Done when all are, whatever became of them; a tuple of `result<T>`. Throws nothing of theirs.
+template <detail::future_like... Fs>
+future<std::tuple<result<detail::value_in<Fs>>...>> when_all_settled(Fs&&... fs) {
+  return detail::outcomes_of(detail::to_future(std::forward<Fs>(fs))...);
+}
+
+/// The same for a vector, which may be empty.
+template <class T>
+future<std::vector<result<T>>> when_all_settled(std::vector<future<T>> fs) {
+  const detail::gatherer set(&detail::ends_nothing);
+  for (auto& f : fs) set->watch(f);
   co_await *set;
-  co_return std::tuple<result<Ts>...>(detail::take_outcome(fs)...);
+  std::vector<result<T>> outcomes;
+  outcomes.reserve(fs.size());
+  for (auto& f : fs) outcomes.push_back(detail::take_outcome(f));
+  co_return outcomes;
 }
 
 }  // namespace pulsar

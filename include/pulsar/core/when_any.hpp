@@ -66,19 +66,28 @@ class first_of_many {
   std::vector<result<T>> outcomes_;
 };
 
-/// Done when one is done, with a result or a failure, and the others have been cancelled and have
-/// ended. Cancelling it cancels every one and waits for all; if they are all cancelled then, it
-/// throws `errc::cancelled`, else the outcomes are given.
+namespace detail {
+
 template <class... Ts>
-  requires(sizeof...(Ts) > 0)
-future<first_of<Ts...>> when_any(future<Ts>... fs) {
-  const detail::gatherer set(&detail::has_ended);
+future<first_of<Ts...>> any_of(future<Ts>... fs) {
+  const gatherer set(&has_ended);
   (set->watch(fs), ...);
   set->settle();
   co_await *set;
   if (set->interrupted() && (fs.cancelled() && ...)) throw error(errc::cancelled);
   co_return first_of<Ts...>(set->decisive(),
-                            std::tuple<result<Ts>...>(detail::take_outcome(fs)...));
+                            std::tuple<result<Ts>...>(take_outcome(fs)...));
+}
+
+}  // namespace detail
+
+/// Done when one of `fs`, futures or operations, is done, with a result or a failure, and the others
+/// have been cancelled and have ended. Cancelling it cancels every one and waits for all; if they
+/// are all cancelled then, it throws `errc::cancelled`, else the outcomes are given.
+template <detail::future_like... Fs>
+  requires(sizeof...(Fs) > 0)
+future<first_of<detail::value_in<Fs>...>> when_any(Fs&&... fs) {
+  return detail::any_of(detail::to_future(std::forward<Fs>(fs))...);
 }
 
 /// The same for a vector. Throws `errc::not_ready` when it is empty: nothing can be first.

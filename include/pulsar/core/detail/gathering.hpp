@@ -133,5 +133,6 @@ class gatherer {
 
 inline bool has_failed(const state& s) { return s.progress == status::failed; }
 inline bool has_ended(const state&) { return true; }
+inline bool ends_nothing(const state&) { return false; }
 
 }  // namespace pulsar::detail
