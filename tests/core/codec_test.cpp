@@ -110,7 +110,7 @@ struct point {
 };
 
 enum class color : std::uint8_t { red = 1, green = 200 };
-enum shade { dark = -5, light = 70000 };
+enum shade : int { dark = -5, light = 70000 };
 enum class flag : bool { off, on };
 
 struct order {
@@ -843,6 +843,31 @@ TEST_SUITE("codec") {
     CHECK(refusal<std::set<int>>(hex("920101")) == "an element of a set occurs twice at offset 2");
     CHECK(decode<std::multiset<int>>(hex("920101")).size() == 2);
     CHECK(decode<std::multimap<int, int>>(hex("8201010102")).size() == 2);
+  }
+
+  TEST_CASE("keys that were chosen to have one hash are refused, and many keys are not") {
+    constexpr std::uint64_t count = 1'000;
+    std::unordered_set<std::uint64_t> room;
+    room.reserve(count);
+    std::set<std::uint64_t> chosen;
+    std::map<std::uint64_t, int> chosen_map;
+    std::set<std::uint64_t> harmless;
+    for (std::uint64_t i = 0; i < count; ++i) {
+      chosen.insert(i * room.bucket_count());
+      chosen_map[i * room.bucket_count()] = 1;
+      harmless.insert(i * 3);
+    }
+    const auto refused = [](const pulsar::buffer& data, auto out) {
+      const auto bad = pulsar::try_decode(data.readable(), out);
+      CHECK(bad.code() == pulsar::errc::malformed);
+      return bad.message();
+    };
+    const std::string why = "more than 256 keys have one hash";
+    CHECK(refused(encode(chosen), std::unordered_set<std::uint64_t>()).starts_with(why));
+    CHECK(refused(encode(chosen_map), std::unordered_map<std::uint64_t, int>()).starts_with(why));
+    CHECK(decode<std::unordered_set<std::uint64_t>>(encode(harmless)).size() == count);
+    const std::vector<int> same(count, 7);
+    CHECK(decode<std::unordered_multiset<int>>(encode(same)).size() == count);
   }
 
   TEST_CASE("a class whose hook gives no names has no named form, but reads arrays only") {

@@ -18,6 +18,7 @@ enum class refusal {
   pointer,
   c_array,
   too_wide,
+  unfixed_enum,
   view,
   constant,
   no_default,
@@ -57,6 +58,10 @@ consteval auto judge_part() {
   }
 }
 
+// Only such an enum can be initialised by a number in braces.
+template <class T>
+concept fixed_enum = std::is_enum_v<T> && requires { T{std::underlying_type_t<T>{}}; };
+
 template <purpose P, class... Path, class... Ts>
 consteval auto judge_all(type_list<Ts...>) {
   return (fine{} + ... + judge_part<Ts, P, Path...>());
@@ -75,6 +80,8 @@ consteval auto judge() {
     return verdict<refusal::c_array, T>{};
   } else if constexpr (k == kind::too_wide) {
     return verdict<refusal::too_wide, T>{};
+  } else if constexpr (P == purpose::decode && k == kind::enumeration && !fixed_enum<T>) {
+    return verdict<refusal::unfixed_enum, T>{};
   } else if constexpr (P == purpose::decode && is_view<T>) {
     return verdict<refusal::view, T>{};
   } else if constexpr (k == kind::custom) {
@@ -137,6 +144,9 @@ struct refused_value {
   static_assert(
       Why != refusal::too_wide,
       "MessagePack has no numbers of more than 64 bits: send two halves or a std::string");
+  static_assert(Why != refusal::unfixed_enum,
+                "any number may arrive, but not every one fits into an enum without an underlying "
+                "type: write enum name : int, or enum class");
   static_assert(Why != refusal::view,
                 "a view cannot be decoded, it would point into a message that is gone: decode a "
                 "std::string or a std::vector");

@@ -42,6 +42,7 @@ enum class fault_kind : std::uint8_t {
   arity,      // `want` arguments, `got` found
   range,      // `expected`, found the index `got`
   repeated,   // a key or an element that is there already
+  crowded,    // too many keys of one hash
   trailing,   // `got` bytes behind the value
   depth,
   size,    // `got` bytes, `want` allowed
@@ -181,6 +182,7 @@ inline std::string explain(const fault& f) {
              number(f.got);
       break;
     case fault_kind::repeated: text = std::string(f.expected) + " occurs twice"; break;
+    case fault_kind::crowded: text = "more than 256 keys have one hash"; break;
     case fault_kind::trailing:
       text = "expected the end of the data but found " + number(f.got) + " more bytes";
       break;
