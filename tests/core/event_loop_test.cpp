@@ -488,7 +488,10 @@ TEST_SUITE("event_loop") {
 
 #ifndef NDEBUG
   TEST_CASE("a call from the wrong thread ends the program with a sentence that names both") {
-    for (int what = 0; what < 3; ++what) {
+    struct attached {
+      explicit attached(event_loop&) {}
+    };
+    for (int what = 0; what < 8; ++what) {
       const auto end = death_of([what] {
         event_loop loop;
         auto p = loop.create_future();
@@ -501,6 +504,13 @@ TEST_SUITE("event_loop") {
           if (what == 0) loop.call_soon([] {});
           if (what == 1) loop.call_later(1ms, [] {});
           if (what == 2) p.set_value();
+          if (what == 3) loop.create_future<int>();
+          if (what == 4) pulsar::sleep(1ms, loop).detach();
+          if (what == 5) loop.set_exception_handler({});
+          if (what == 6) pulsar::detail::loop_access::local<attached>(loop);
+          if (what == 7) {
+            [](event_loop&) -> future<> { co_await std::suspend_always(); }(loop).detach();
+          }
         });
         loop.call_soon([&] { running = true; });
         loop.run_forever();

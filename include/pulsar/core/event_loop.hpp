@@ -257,7 +257,10 @@ class event_loop {
   bool remove_signal_handler(int signal) noexcept;
 
   /// Told of failures that nobody awaits; the default logs them as errors.
-  void set_exception_handler(exception_handler f) { on_failure_ = std::move(f); }
+  void set_exception_handler(exception_handler f) {
+    check_thread("set_exception_handler");
+    on_failure_ = std::move(f);
+  }
   void call_exception_handler(const failure_report& report) noexcept;
 
   asio::io_context& context() noexcept { return context_; }
@@ -322,7 +325,7 @@ class event_loop {
   void check_may_run(const char* what) const;
 
   void push_ready(detail::task_node* node) noexcept {
-    check_thread("settling a future");
+    check_thread("settling or cancelling a future");
     if (batches_ != 0) [[likely]] {
       ready_.push(node);
     } else {
@@ -344,6 +347,7 @@ class event_loop {
   void finish_handlers() noexcept;
 
   void timers_changed() noexcept {
+    check_thread("arming a timer");
     if (batches_ == 0) post_ready();
   }
 

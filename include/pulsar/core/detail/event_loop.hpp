@@ -66,6 +66,11 @@ class loop_access {
  public:
   static constexpr unsigned most_hand_overs = 64;
 
+  /// Ends the program, in a debug build, if `loop` runs in another thread.
+  static void check_thread(const event_loop& loop, const char* what) noexcept {
+    loop.check_thread(what);
+  }
+
   static void push_ready(event_loop& loop, task_node* node) noexcept { loop.push_ready(node); }
   static state_list& frames(event_loop& loop) noexcept { return loop.frames_; }
   static state_list& states(event_loop& loop) noexcept { return loop.states_; }
@@ -75,6 +80,7 @@ class loop_access {
   /// floor above attaches to a loop.
   template <class T>
   static T& local(event_loop& loop) {
+    loop.check_thread("what belongs to a loop");
     if (T* found = find_local<T>(loop)) return *found;
     auto made = std::make_shared<T>(loop);
     loop.extensions_.emplace_back(&local_key<T>, made);

@@ -155,6 +155,7 @@ template <class T>
 struct shared_state : state, recycled {
   explicit shared_state(event_loop& l) noexcept
       : state(&l, &request_cancel, &let_go) {
+    loop_access::check_thread(l, "making a future or promise");
     loop_access::states(l).insert(*this);
   }
   virtual ~shared_state() {
@@ -257,6 +258,7 @@ struct promise_state final : shared_state<T> {
 
 /// A coroutine is about to suspend for the first time, or has failed.
 inline void enlist(frame& f) noexcept {
+  loop_access::check_thread(*f.loop, "a coroutine");
   f.listed = true;
   loop_access::frames(*f.loop).insert(f);
   f.callbacks = nullptr;
