@@ -4,6 +4,7 @@
 #include <pulsar/actors/send.hpp>
 #include <pulsar/core/result.hpp>
 
+#include <actors/log_capture.hpp>
 #include <actors/process_support.hpp>
 #include <doctest/doctest.h>
 
@@ -180,6 +181,17 @@ TEST_SUITE("peers") {
       CHECK(first.text() == "there is no line to process 7: it was lost");
       s.ask(7, 2);
       CHECK(s.requests == std::vector<asked>{{7, 0}, {7, 1}});
+      co_return;
+    });
+  }
+
+  TEST_CASE("the log shows no more of a command's name than the beginning") {
+    in_loop([](event_loop& loop) -> future<> {
+      setting s(loop);
+      s.lines.down(7, "exit code 3");
+      const log_capture log;
+      s.lines.post(actor_of(7), std::string(4'000, 'x'), one_number(1), no_deadline, {});
+      CHECK(log.count("a tell of '" + std::string(100, 'x') + "' failed: ") == 1);
       co_return;
     });
   }

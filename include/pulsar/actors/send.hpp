@@ -261,6 +261,15 @@ auto send(const actor_ref<A>& ref, cmd::run_command, function<Function>, Args&&.
   }
 }
 
+/// Refused: only what has a place in the program can be named to another process.
+template <class A, class F, class... Args>
+future<detail::any_result> send(const actor_ref<A>&, cmd::run_command, F&&, Args&&...) {
+  static_assert(std::is_void_v<F>,
+                "send: cmd::run takes a free function of this program, as pulsar::fn<&f>: no lambda, "
+                "no function object");
+  return {};
+}
+
 /// Runs a command by its name on an actor whose type is not known here; the arguments are checked
 /// on arrival: fails with `errc::unknown_command`, `errc::malformed`, and `errc::unknown_actor` where
 /// nobody has the name.

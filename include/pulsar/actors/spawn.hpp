@@ -55,6 +55,27 @@ using spawned_argument = std::conditional_t<std::is_convertible_v<T, std::string
                                                 !std::is_same_v<std::decay_t<T>, std::string_view>,
                                             std::string, std::decay_t<T>>;
 
+template <class A>
+concept lists_commands = requires { typename A::commands; };
+
+/// All that is checked of an actor before it is made, each with one sentence; true if it can be.
+template <class A, class... Args>
+consteval bool check_actor() {
+  constexpr bool derived = std::is_convertible_v<A*, actor<A>*>;
+  static_assert(derived, "spawn: the class is no actor: derive it publicly from pulsar::actor<itself>");
+  if constexpr (derived) {
+    constexpr bool listed = lists_commands<A>;
+    static_assert(listed,
+                  "spawn: the actor has no public list of commands: behind its methods write public: "
+                  "using commands = pulsar::commands<&a::method, ...>;");
+    constexpr bool constructible = std::is_constructible_v<A, spawned_argument<Args>&&...>;
+    static_assert(constructible, "spawn: the actor has no public constructor for these arguments");
+    return listed && constructible;
+  } else {
+    return false;
+  }
+}
+
 }  // namespace detail
 
 /// The policy of `spawn` without one. Any thread.
@@ -68,9 +89,13 @@ inline void set_default_concurrency(concurrency_kind kind) noexcept {
 /// A new `A` by `Policy`, made from `args`.
 template <class A, concurrency_policy Policy, class... Args>
 [[nodiscard]] future<actor_ref<A>> spawn(spawn_options options, Args&&... args) {
-  this_process().require_serving("spawn an actor");
-  return Policy::template spawn<A>(
-      options, std::tuple<detail::spawned_argument<Args>...>(std::forward<Args>(args)...));
+  if constexpr (detail::check_actor<A, Args...>()) {
+    this_process().require_serving("spawn an actor");
+    return Policy::template spawn<A>(
+        options, std::tuple<detail::spawned_argument<Args>...>(std::forward<Args>(args)...));
+  } else {
+    return {};
+  }
 }
 template <class A, concurrency_policy Policy, class... Args>
   requires(!(std::is_same_v<std::remove_cvref_t<Args>, spawn_options> || ...))
@@ -84,12 +109,16 @@ template <class A, class... Args>
   static_assert((encodable<detail::spawned_argument<Args>> && ...),
                 "spawn: an argument cannot travel to another process: name a policy, "
                 "concurrency::coroutine or concurrency::thread");
-  switch (default_concurrency()) {
-    case concurrency_kind::coroutine:
-      return spawn<A, concurrency::coroutine>(options, std::forward<Args>(args)...);
-    case concurrency_kind::thread:
-      return spawn<A, concurrency::thread>(options, std::forward<Args>(args)...);
-    default: return spawn<A, concurrency::process>(options, std::forward<Args>(args)...);
+  if constexpr (detail::check_actor<A, Args...>()) {
+    switch (default_concurrency()) {
+      case concurrency_kind::coroutine:
+        return spawn<A, concurrency::coroutine>(options, std::forward<Args>(args)...);
+      case concurrency_kind::thread:
+        return spawn<A, concurrency::thread>(options, std::forward<Args>(args)...);
+      default: return spawn<A, concurrency::process>(options, std::forward<Args>(args)...);
+    }
+  } else {
+    return {};
   }
 }
 template <class A, class... Args>

@@ -308,8 +308,8 @@ class run_scope {
     auto& process = this_process();
     if (process.running_.exchange(true, std::memory_order_acq_rel)) {
       throw error(errc::already_running,
-                  "pulsar::run was called inside pulsar::run: spawn an actor instead, or call it "
-                  "again after the first one has returned");
+                  "pulsar::run was called inside pulsar::run: spawn an actor instead; a server is "
+                  "run by main in place of pulsar::run, and spawns actors from its handlers");
     }
     ordinal_ = process.runs_.fetch_add(1, std::memory_order_acq_rel) + 1;
     if (!process.is_worker() || process.marker().kind != worker_kind::application) return;

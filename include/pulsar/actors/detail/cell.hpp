@@ -24,6 +24,9 @@ class actor_base;
 
 namespace pulsar::detail {
 
+/// So much of a command's name goes into the log: it may be a stranger's.
+inline constexpr std::size_t most_shown = 100;
+
 class actor_cell;
 
 /// A failure on its way between threads and processes; see failure.hpp.

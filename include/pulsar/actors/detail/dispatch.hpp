@@ -130,7 +130,8 @@ inline invocation* decode_any(actor_base& actor, std::string_view command, buffe
   std::string known;
   for (const auto& name : actor_access::command_names(actor)) known += " " + name;
   throw error(errc::unknown_command,
-              fmt::format("'{}' has no command '{}'; it has:{}", cell.name, command, known));
+              fmt::format("'{}' has no command '{}'; it has:{}", cell.name,
+                          command.substr(0, most_shown), known));
 }
 
 // -- actors of this process --------------------------------------------------------
@@ -198,7 +199,8 @@ class local_cell final : public actor_cell {
       if (sink) {
         sink({{}, take_apart(why)});
       } else {
-        log::warning("a tell of '{}' failed: {}", command, describe(why));
+        log::warning("a tell of '{}' failed: {}", std::string_view(command).substr(0, most_shown),
+                     describe(why));
       }
     }
 

@@ -310,7 +310,7 @@ class link : public counted {
       if (sink) {
         sink({{}, std::move(*why)});
       } else {
-        log::warning("a tell of '{}' failed: {}", command.substr(0, longest_command), why->text);
+        log::warning("a tell of '{}' failed: {}", command.substr(0, most_shown), why->text);
       }
       return;
     }

@@ -244,7 +244,7 @@ class peers final : link::owner {
 
   static void refuse(std::string_view command, const wire_sink& sink, const remote_failure& why) {
     if (sink) return sink({{}, why});
-    log::warning("a tell of '{}' failed: {}", command, why.text);
+    log::warning("a tell of '{}' failed: {}", command.substr(0, most_shown), why.text);
   }
 
   event_loop& loop_;
@@ -340,7 +340,7 @@ class remote_cell final : public actor_cell {
     if (sink) {
       sink({{}, {"pulsar::error", "pulsar", static_cast<int>(errc::actor_gone), std::move(why)}});
     } else {
-      log::warning("a tell of '{}' failed: {}", command, why);
+      log::warning("a tell of '{}' failed: {}", command.substr(0, most_shown), why);
     }
   }
 };
