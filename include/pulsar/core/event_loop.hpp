@@ -96,6 +96,7 @@ inline void (*before_run)() = nullptr;
 
 }  // namespace detail
 
+/// A loop of callbacks, timers and coroutines in one thread.
 class event_loop {
  public:
   using clock = std::chrono::steady_clock;
@@ -167,14 +168,15 @@ class event_loop {
   T run_until_complete(future<T>& what);  // says what to write
 
   /// Ends `run_forever` soon: what is ready by then may still run. If the loop does not run, its
-  /// next `run_forever` ends after one turn. Any thread.
+  /// next `run_forever` ends after one turn. It stops the whole of a user's context. Any thread.
   void stop() noexcept {
     stopping_.store(true, std::memory_order_relaxed);
     context_.stop();
   }
 
   /// Cancels every coroutine of this loop and runs until they have ended, at most for `limit`;
-  /// then frees what is left. On a user's context a coroutine that does not end in time ends the
+  /// then frees what is left. On a user's context it runs the user's handlers too while it waits,
+  /// and what they throw goes to the exception handler; a coroutine that does not end in time ends the
   /// program: its frame could be in use by the context. Closing twice does nothing.
   void close(duration limit = std::chrono::seconds(1)) noexcept;
 
@@ -263,7 +265,9 @@ class event_loop {
   }
   void call_exception_handler(const failure_report& report) noexcept;
 
+  /// What it runs on, for I/O objects of Asio.
   asio::io_context& context() noexcept { return context_; }
+  /// The executor of that.
   asio::io_context::executor_type get_executor() noexcept { return context_.get_executor(); }
 
  private:

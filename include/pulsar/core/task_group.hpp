@@ -11,9 +11,9 @@
 /// The first failure cancels the others, and `join` rethrows it. Later ones, and one that nobody
 /// joins, go to the loop's exception handler.
 ///
-/// Who leaves without a `join`, by an exception say, leaves children behind: they are cancelled, but
-/// end on their own, later, and must not use what went with the group. `with_task_group` waits for
-/// them on every way out:
+/// Who leaves without a `join`, by an exception say, leaves children behind: they are cancelled,
+/// but end on their own, later, and must not use what went with the group. `with_task_group` waits
+/// for them on every way out:
 ///
 ///     auto greet_all = [](task_group& group) -> future<> { ... group.add(greet(peer)); ... };
 ///     co_await with_task_group(greet_all);

@@ -111,9 +111,9 @@ future<T> limited(future<T> f, event_loop::duration limit) {
 
 }  // namespace detail
 
-/// The result of `f`, a future or an operation, if it is done within `limit`; else `f` is cancelled,
-/// and once it has ended this throws `errc::timed_out`. If `f` ends with a result all the same, or
-/// with a failure of its own, that is given: nothing is lost. Cancelling it cancels `f`.
+/// The result of `f`, a future or an operation, if it is done within `limit`; else `f` is
+/// cancelled, and once it has ended this throws `errc::timed_out`. If `f` ends with a result all
+/// the same, or with a failure of its own, that is given: nothing is lost. Cancelling it cancels `f`.
 template <detail::future_like F>
 future<detail::value_in<F>> with_timeout(F&& f, event_loop::duration limit) {
   return detail::limited(detail::to_future(std::forward<F>(f)), limit);

@@ -72,8 +72,8 @@ future<std::tuple<result<Ts>...>> outcomes_of(future<Ts>... fs) {
 
 }  // namespace detail
 
-/// Done when all of `fs`, futures or operations, are; a tuple of their results, `std::monostate` for
-/// `future<>`. Throws what the first that failed threw.
+/// Done when all of `fs`, futures or operations, are; a tuple of their results, `std::monostate`
+/// for `future<>`. Throws what the first that failed threw.
 template <detail::future_like... Fs>
 future<std::tuple<detail::stored<detail::value_in<Fs>>...>> when_all(Fs&&... fs) {
   return detail::all_of(detail::to_future(std::forward<Fs>(fs))...);

@@ -81,9 +81,9 @@ future<first_of<Ts...>> any_of(future<Ts>... fs) {
 
 }  // namespace detail
 
-/// Done when one of `fs`, futures or operations, is done, with a result or a failure, and the others
-/// have been cancelled and have ended. Cancelling it cancels every one and waits for all; if they
-/// are all cancelled then, it throws `errc::cancelled`, else the outcomes are given.
+/// Done when one of `fs`, futures or operations, is done, with a result or a failure, and the
+/// others have been cancelled and have ended. Cancelling it cancels every one and waits for all; if
+/// they are all cancelled then, it throws `errc::cancelled`, else the outcomes are given.
 template <detail::future_like... Fs>
   requires(sizeof...(Fs) > 0)
 future<first_of<detail::value_in<Fs>...>> when_any(Fs&&... fs) {

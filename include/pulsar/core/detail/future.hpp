@@ -231,7 +231,7 @@ struct promise_state final : shared_state<T> {
 };
 
 [[noreturn, gnu::cold, gnu::noinline]] inline void throw_not_awaitable(const state* s) {
-  throw error(errc::already_called, s == nullptr ? "co_await of an empty future: each is awaited once"
+  throw error(errc::already_called, s == nullptr ? "co_await of an empty future: one is awaited once"
                                                  : "two coroutines await the same future");
 }
 
