@@ -128,8 +128,9 @@ class pulsar_category final : public std::error_category {
 
 /// The category of `errc`, named "pulsar".
 inline const std::error_category& error_category() noexcept {
-  static const detail::pulsar_category instance;
-  return instance;
+  // Never destroyed: threads that are joined behind main still name it.
+  static const auto* const instance = new detail::pulsar_category;
+  return *instance;
 }
 
 /// Found by argument-dependent look-up when an `errc` becomes a `std::error_code`.

@@ -251,6 +251,7 @@ TEST_SUITE("service") {
       const rlimit few{static_cast<rlim_t>(pulsar::open_descriptors().back()) + 1, before.rlim_max};
       // UBSan looks at a type it has not seen yet with the help of two descriptors.
       pulsar::log::error("{} {}", house.where.to_string(), log.text());
+      house.loop.run_until_complete([] { return pulsar::sleep(1ms); });
       REQUIRE(::setrlimit(RLIMIT_NOFILE, &few) == 0);
       std::vector<unique_fd> fillers;
       while (unique_fd filler{::dup(0)}) fillers.push_back(std::move(filler));
