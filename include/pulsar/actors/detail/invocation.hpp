@@ -100,7 +100,8 @@ class command_call : public invocation {
     static void run(task_node* node, bool drop) {
       command_call& c = static_cast<ended_node*>(node)->owner;
       if (drop) {
-        // The loop closes; the future is being freed, and with it whoever waits for the outcome.
+        // The loop closes, and lets go of the future here, in its thread: this may end in another.
+        { [[maybe_unused]] const auto freed = std::move(c.inner_); }
         static_cast<Final&>(c).failed(std::make_exception_ptr(error(errc::loop_closed)));
         return;
       }

@@ -274,7 +274,10 @@ class actor_threads {
       const std::string name = cell->name;
       const log_scope speaker(name);
       if (cell->actor != nullptr) {
-        actor_access::on_end(*cell->actor, [&loop](std::exception_ptr) { loop.stop(); });
+        // Behind those who waited for the end, and are told of it in this turn.
+        actor_access::on_end(*cell->actor, [&loop](std::exception_ptr) {
+          loop.call_soon([&loop] { loop.stop(); });
+        });
       }
       what.born(cell, nullptr);
       if (cell->actor != nullptr) loop.run_forever();
