@@ -14,6 +14,7 @@
 #include <fmt/format.h>
 
 #include "support/coro_test.hpp"
+#include "support/futures.hpp"
 
 #include <array>
 #include <chrono>
@@ -31,6 +32,7 @@
 #include <vector>
 
 using namespace std::chrono_literals;
+using future_test::code_of;
 using pulsar::clock_kind;
 using pulsar::errc;
 using pulsar::event_loop;
@@ -89,16 +91,6 @@ using local_socket = asio::local::stream_protocol::socket;
 
 bool contains(const std::string& text, const std::string& part) {
   return text.find(part) != std::string::npos;
-}
-
-std::error_code code_of(const std::exception_ptr& failure) {
-  try {
-    if (failure) std::rethrow_exception(failure);
-  } catch (const std::system_error& e) {
-    return e.code();
-  } catch (...) {
-  }
-  return {};
 }
 
 template <class F>

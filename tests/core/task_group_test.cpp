@@ -5,6 +5,7 @@
 #include <pulsar/core/timeout.hpp>
 
 #include "support/coro_test.hpp"
+#include "support/futures.hpp"
 
 #include <chrono>
 #include <cstddef>
@@ -18,6 +19,11 @@
 #include <vector>
 
 using namespace std::chrono_literals;
+using future_test::at;
+using future_test::code_of;
+using future_test::new_steps;
+using future_test::run;
+using future_test::steps;
 using pulsar::clock_kind;
 using pulsar::errc;
 using pulsar::event_loop;
@@ -28,24 +34,6 @@ using pulsar::task_group;
 
 namespace {
 
-using steps = std::shared_ptr<std::vector<std::string>>;
-
-steps new_steps() { return std::make_shared<std::vector<std::string>>(); }
-
-event_loop::time_point at(event_loop::duration since_start) {
-  return event_loop::time_point(since_start);
-}
-
-std::error_code code_of(const std::exception_ptr& failure) {
-  try {
-    if (failure) std::rethrow_exception(failure);
-  } catch (const std::system_error& e) {
-    return e.code();
-  } catch (...) {
-  }
-  return {};
-}
-
 template <class F>
 std::error_code error_of(F&& f) {
   try {
@@ -54,12 +42,6 @@ std::error_code error_of(F&& f) {
     return e.code();
   }
   return {};
-}
-
-// Runs all there is to run.
-void run(event_loop& loop) {
-  loop.context().restart();
-  loop.context().run();
 }
 
 future<> note_after(event_loop::duration delay, steps s, std::string text) {

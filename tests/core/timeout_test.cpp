@@ -10,6 +10,7 @@
 #include <asio/steady_timer.hpp>
 
 #include "support/coro_test.hpp"
+#include "support/futures.hpp"
 
 #include <array>
 #include <chrono>
@@ -24,6 +25,9 @@
 #include <vector>
 
 using namespace std::chrono_literals;
+using future_test::at;
+using future_test::code_of;
+using future_test::run;
 using pulsar::clock_kind;
 using pulsar::errc;
 using pulsar::event_loop;
@@ -34,26 +38,6 @@ using pulsar::promise;
 namespace {
 
 using local_socket = asio::local::stream_protocol::socket;
-
-event_loop::time_point at(event_loop::duration since_start) {
-  return event_loop::time_point(since_start);
-}
-
-std::error_code code_of(const std::exception_ptr& failure) {
-  try {
-    if (failure) std::rethrow_exception(failure);
-  } catch (const std::system_error& e) {
-    return e.code();
-  } catch (...) {
-  }
-  return {};
-}
-
-// Runs all there is to run.
-void run(event_loop& loop) {
-  loop.context().restart();
-  loop.context().run();
-}
 
 template <class T>
 future<T> after(event_loop::duration delay, T value) {

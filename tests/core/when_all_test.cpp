@@ -9,6 +9,7 @@
 #include <asio/local/stream_protocol.hpp>
 
 #include "support/coro_test.hpp"
+#include "support/futures.hpp"
 
 #include <array>
 #include <chrono>
@@ -25,6 +26,11 @@
 #include <vector>
 
 using namespace std::chrono_literals;
+using future_test::at;
+using future_test::code_of;
+using future_test::new_steps;
+using future_test::run;
+using future_test::steps;
 using pulsar::clock_kind;
 using pulsar::errc;
 using pulsar::event_loop;
@@ -35,29 +41,6 @@ using pulsar::promise;
 namespace {
 
 using local_socket = asio::local::stream_protocol::socket;
-using steps = std::shared_ptr<std::vector<std::string>>;
-
-steps new_steps() { return std::make_shared<std::vector<std::string>>(); }
-
-event_loop::time_point at(event_loop::duration since_start) {
-  return event_loop::time_point(since_start);
-}
-
-std::error_code code_of(const std::exception_ptr& failure) {
-  try {
-    if (failure) std::rethrow_exception(failure);
-  } catch (const std::system_error& e) {
-    return e.code();
-  } catch (...) {
-  }
-  return {};
-}
-
-// Runs all there is to run.
-void run(event_loop& loop) {
-  loop.context().restart();
-  loop.context().run();
-}
 
 template <class T>
 future<T> after(event_loop::duration delay, T value, event_loop& loop = event_loop::current()) {

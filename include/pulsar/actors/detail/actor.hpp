@@ -55,7 +55,6 @@ struct actor_access {
   static void place(actor_base& a, cell_pointer cell) {
     a.born_ = cell->loop->time();
     a.context_ = new context(cell->name);
-    a.context_->owner = &a;
     a.serial_ = a.type_->serial;
     loop_access::local<loop_actors>(*cell->loop).add(a);
     a.cell_ = std::move(cell);
@@ -189,10 +188,7 @@ inline actor_base::actor_base() : pump_(new pump_node(*this)) {
 }
 
 inline actor_base::~actor_base() {
-  if (context_ != nullptr) {
-    context_->owner = nullptr;
-    context_->drop();
-  }
+  if (context_ != nullptr) context_->drop();
   if (pumping_) {
     pump_->owner = nullptr;
   } else {

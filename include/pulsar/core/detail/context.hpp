@@ -22,7 +22,6 @@ struct context {
 
   std::uint64_t count = 1;
   std::string name;
-  void* owner = nullptr;  // the actor; null once it is gone
 
  private:
   [[gnu::noinline]] void end() noexcept { delete this; }  // out of the way of every coroutine
