@@ -4,6 +4,7 @@
 // What the references to one actor share, and what can be delivered to it.
 
 #include <pulsar/core/buffer.hpp>
+#include <pulsar/core/detail/counted.hpp>
 #include <pulsar/core/detail/recycler.hpp>
 #include <pulsar/core/event_loop.hpp>
 
@@ -41,61 +42,6 @@ struct remote_failure {
 struct wire_outcome {
   buffer value;
   remote_failure failure;
-};
-
-/// Counts as one reference to a `T`, which counts them by `take` and `drop`.
-template <class T>
-class counted_pointer {
- public:
-  counted_pointer() noexcept = default;
-  /// Takes over a reference.
-  explicit counted_pointer(T* object) noexcept : object_(object) {}
-  counted_pointer(const counted_pointer& other) noexcept : object_(other.object_) {
-    if (object_ != nullptr) object_->take();
-  }
-  counted_pointer(counted_pointer&& other) noexcept
-      : object_(std::exchange(other.object_, nullptr)) {}
-  counted_pointer& operator=(counted_pointer other) noexcept {
-    std::swap(object_, other.object_);
-    return *this;
-  }
-  ~counted_pointer() {
-    if (object_ != nullptr) object_->drop();
-  }
-
-  T* get() const noexcept { return object_; }
-  T* operator->() const noexcept { return object_; }
-  T& operator*() const noexcept { return *object_; }
-  explicit operator bool() const noexcept { return object_ != nullptr; }
-
- private:
-  T* object_ = nullptr;
-};
-
-/// One more reference to an object that somebody has a reference to.
-template <class T>
-counted_pointer<T> share(T& object) noexcept {
-  object.take();
-  return counted_pointer<T>(&object);
-}
-
-/// Goes with its last reference, in whatever thread that is dropped.
-class counted {
- public:
-  counted() noexcept = default;
-  counted(const counted&) = delete;
-  counted& operator=(const counted&) = delete;
-
-  void take() noexcept { references_.fetch_add(1, std::memory_order_relaxed); }
-  void drop() noexcept {
-    if (references_.fetch_sub(1, std::memory_order_acq_rel) == 1) delete this;
-  }
-
- protected:
-  virtual ~counted() = default;
-
- private:
-  std::atomic<std::uint32_t> references_{1};
 };
 
 /// Takes the outcomes of encoded commands, in the threads of the actors that ran them.
