@@ -488,7 +488,7 @@ TEST_SUITE("event_loop") {
 
 #ifndef NDEBUG
   TEST_CASE("a call from the wrong thread ends the program with a sentence that names both") {
-    struct attached {
+    struct attached : pulsar::detail::loop_extension {
       explicit attached(event_loop&) {}
     };
     for (int what = 0; what < 8; ++what) {
@@ -1409,21 +1409,21 @@ TEST_SUITE("event_loop") {
     static int ended = 0;
     ended = 0;
     using access = pulsar::detail::loop_access;
-    struct third {
+    struct third : pulsar::detail::loop_extension {
       explicit third(event_loop&) {}
-      ~third() { ++ended; }
+      ~third() override { ++ended; }
     };
-    struct second {
+    struct second : pulsar::detail::loop_extension {
       explicit second(event_loop& l) : loop(l) {}
-      ~second() {
+      ~second() override {
         access::local<third>(loop);
         ++ended;
       }
       event_loop& loop;
     };
-    struct first {
+    struct first : pulsar::detail::loop_extension {
       explicit first(event_loop& l) : loop(l) {}
-      ~first() {
+      ~first() override {
         access::local<second>(loop);
         access::local<third>(loop);
         ++ended;

@@ -209,7 +209,7 @@ class master {
       delete self;
     }
     promise<> done;
-    std::shared_ptr<loop_inbox> inbox;
+    counted_pointer<loop_inbox> inbox;
   };
 
   event_loop loop_;

@@ -12,6 +12,7 @@
 /// wait. Every member belongs to the loop's thread but `call_soon_threadsafe` and `stop`. Members
 /// that take or return futures are defined in future.hpp.
 
+#include <pulsar/core/detail/counted.hpp>
 #include <pulsar/core/detail/state.hpp>
 #include <pulsar/core/detail/task_node.hpp>
 #include <pulsar/core/error.hpp>
@@ -64,7 +65,7 @@ namespace detail {
 class loop_access;
 
 /// How other threads reach a loop; outlives it, so that late senders are refused, not lost.
-class loop_inbox {
+class loop_inbox : public counted {
  public:
   explicit loop_inbox(event_loop& loop) noexcept : loop_(&loop) {}
 
@@ -81,6 +82,22 @@ class loop_inbox {
   std::mutex mutex_;
   event_loop* loop_;
   unsigned posted_ = 0;  // handlers on their way to the loop
+};
+
+/// What a floor above attaches to a loop; see loop_access::local.
+class loop_extension {
+ public:
+  loop_extension() noexcept = default;
+  loop_extension(const loop_extension&) = delete;
+  loop_extension& operator=(const loop_extension&) = delete;
+  virtual ~loop_extension() = default;
+
+ private:
+  friend class pulsar::event_loop;
+  friend class loop_access;
+
+  const void* key_ = nullptr;
+  loop_extension* older_ = nullptr;
 };
 
 /// The loops of a thread.
@@ -106,7 +123,7 @@ class event_loop {
 
   /// A loop with a context of its own.
   explicit event_loop(clock_kind kind = clock_kind::steady)
-      : own_(std::make_shared<own_context>()), context_(*own_), timer_(context_), kind_(kind) {
+      : own_(new own_context), context_(*own_), timer_(context_), kind_(kind) {
     enlist();
   }
 
@@ -275,7 +292,7 @@ class event_loop {
   friend class detail::loop_inbox;
 
   // Gives access to `shutdown`, which drops pending operations without completing them.
-  struct own_context : asio::io_context {
+  struct own_context : asio::io_context, detail::counted {
     own_context() : asio::io_context(1) {}
     using asio::io_context::shutdown;
   };
@@ -310,7 +327,7 @@ class event_loop {
   }
 
   void enlist() {
-    inbox_ = std::make_shared<detail::loop_inbox>(*this);
+    inbox_ = detail::counted_pointer<detail::loop_inbox>(new detail::loop_inbox(*this));
     auto& loops = detail::this_thread_loops;
     previous_ = std::exchange(loops.alive, this);
     ++loops.count;
@@ -364,12 +381,12 @@ class event_loop {
   void let_go_of_states() noexcept;
   void drop_ready() noexcept;
 
-  std::shared_ptr<own_context> own_;  // shared with frames that are left when the loop ends
+  detail::counted_pointer<own_context> own_;  // shared with frames that are left when the loop ends
   asio::io_context& context_;
   // Names its executor: the type-erased one of steady_timer costs seconds to compile.
   asio::basic_waitable_timer<clock, asio::wait_traits<clock>, asio::io_context::executor_type>
       timer_;
-  std::shared_ptr<detail::loop_inbox> inbox_;
+  detail::counted_pointer<detail::loop_inbox> inbox_;
   detail::task_queue ready_;
   timer_wheel wheel_;
   tick armed_ = timer_wheel::never;  // when `timer_` fires
@@ -390,7 +407,7 @@ class event_loop {
   detail::state_list frames_;  // coroutines, also those that have ended
   detail::state_list states_;  // all other states that a future or promise refers to
   exception_handler on_failure_;
-  std::vector<std::pair<const void*, std::shared_ptr<void>>> extensions_;  // see loop_local
+  detail::loop_extension* extensions_ = nullptr;  // the newest; see loop_access::local
   event_loop* previous_ = nullptr;
 };
 

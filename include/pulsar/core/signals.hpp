@@ -25,7 +25,7 @@ namespace pulsar {
 namespace detail {
 
 /// The handlers of one loop.
-class signal_table {
+class signal_table final : public loop_extension {
  public:
   explicit signal_table(event_loop& loop) noexcept : loop_(loop) {}
 
@@ -46,7 +46,7 @@ class signal_table {
     return true;
   }
 
-  ~signal_table() {
+  ~signal_table() override {
     while (!entries_.empty()) remove(entries_.begin()->first);
   }
 

@@ -24,12 +24,10 @@ namespace pulsar {
 namespace detail {
 
 /// The actors of one loop; what is left of them goes when the loop closes.
-class loop_actors {
+class loop_actors final : public loop_extension {
  public:
   explicit loop_actors(event_loop& loop) noexcept : loop_(loop) {}
-  loop_actors(const loop_actors&) = delete;
-  loop_actors& operator=(const loop_actors&) = delete;
-  inline ~loop_actors();
+  inline ~loop_actors() override;
 
   inline void add(actor_base& a) noexcept;
   inline void remove(actor_base& a) noexcept;

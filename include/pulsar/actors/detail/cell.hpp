@@ -106,7 +106,7 @@ class actor_cell : task_node {
         id(i),
         name(std::move(n)),
         loop(l),
-        inbox(l != nullptr ? loop_access::inbox(*l) : nullptr) {}
+        inbox(l != nullptr ? loop_access::inbox(*l) : counted_pointer<loop_inbox>()) {}
   virtual ~actor_cell() = default;
 
   void take() noexcept { references_.fetch_add(1, std::memory_order_relaxed); }
@@ -114,7 +114,7 @@ class actor_cell : task_node {
     if (references_.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
     // Behind every message that was sent through a reference, for those name the cell. The loop may
     // free the cell, and end, while `push` is still at work: hence the copy.
-    const std::shared_ptr<loop_inbox> way = inbox;
+    const counted_pointer<loop_inbox> way = inbox;
     if (way == nullptr || !way->push(this)) delete this;
   }
 
@@ -131,7 +131,7 @@ class actor_cell : task_node {
   const std::uint64_t id;
   const std::string name;
   event_loop* const loop;  // null: the actor lives in another process
-  const std::shared_ptr<loop_inbox> inbox;
+  const counted_pointer<loop_inbox> inbox;
   actor_base* actor = nullptr;
   actor_cell* next_of_hash = nullptr;  // the registry's
 

@@ -242,7 +242,7 @@ class loop_outcomes final : public outcome_receiver {
   }
 
   event_loop& home_;
-  const std::shared_ptr<loop_inbox> inbox_;
+  const counted_pointer<loop_inbox> inbox_;
 };
 
 /// A sink for the call of that number in `loop`.

@@ -242,12 +242,10 @@ class pending_call {
 };
 
 /// The pending calls of one loop.
-class call_table {
+class call_table final : public loop_extension {
  public:
   explicit call_table(event_loop&) noexcept {}
-  call_table(const call_table&) = delete;
-  call_table& operator=(const call_table&) = delete;
-  ~call_table() {
+  ~call_table() override {
     pending_call* left = nullptr;
     std::size_t at = 0;
     while (auto* call = calls_.next(at)) {
@@ -403,7 +401,7 @@ class thread_call final : public command_call<thread_call<Entry, A>, Entry, A> {
   };
 
   event_loop* sender_;
-  std::shared_ptr<loop_inbox> inbox_;
+  counted_pointer<loop_inbox> inbox_;
   std::uint64_t number_;
   std::optional<or_monostate<result>> value_;
   remote_failure failure_;

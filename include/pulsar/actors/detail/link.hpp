@@ -291,7 +291,7 @@ class link : public counted {
     }
 
     event_loop* loop;
-    const std::shared_ptr<loop_inbox> inbox;
+    const counted_pointer<loop_inbox> inbox;
     link* line;
   };
 

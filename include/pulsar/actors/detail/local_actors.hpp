@@ -206,7 +206,7 @@ class thread_birth : public counted {
     cell_pointer cell_;
   };
 
-  const std::shared_ptr<loop_inbox> inbox_;
+  const counted_pointer<loop_inbox> inbox_;
 };
 
 /// The threads that carry an actor each.
@@ -243,7 +243,7 @@ class actor_threads {
     actor_threads& owner;
     const counted_pointer<thread_birth> what;
     std::thread thread;
-    std::shared_ptr<loop_inbox> inbox;
+    counted_pointer<loop_inbox> inbox;
     event_loop* loop = nullptr;
     bool ended = false;
     entry* next = nullptr;

@@ -20,7 +20,7 @@
 namespace pulsar::detail {
 
 /// Belongs to the main loop of the process.
-class peers final : link::owner {
+class peers final : public loop_extension, link::owner {
  public:
   /// After the end of a line its sends wait so long for the reason.
   static constexpr auto patience = std::chrono::milliseconds(250);
@@ -40,7 +40,7 @@ class peers final : link::owner {
   explicit peers(event_loop& loop) : loop_(loop) {}
   peers(const peers&) = delete;
   peers& operator=(const peers&) = delete;
-  ~peers() {
+  ~peers() override {
     const remote_failure why = failure("this process ends");
     introducer_ = nullptr;
     std::size_t at = 0;
@@ -259,7 +259,7 @@ class peers final : link::owner {
 /// How any thread of this process reaches `peers`; empty in a program without an arbiter.
 struct peers_access {
   std::mutex mutex;
-  std::shared_ptr<loop_inbox> inbox;
+  counted_pointer<loop_inbox> inbox;
   event_loop* loop = nullptr;
 
   static peers_access& instance() {
@@ -298,7 +298,7 @@ class remote_cell final : public actor_cell {
       return refuse(command, sink, "'" + name + "' has ended, or is not born yet");
     }
     auto& access = peers_access::instance();
-    std::shared_ptr<loop_inbox> way;
+    counted_pointer<loop_inbox> way;
     event_loop* main = nullptr;
     {
       const std::lock_guard lock(access.mutex);

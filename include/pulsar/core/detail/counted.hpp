@@ -5,6 +5,7 @@
 // pulsar sixty functions a type to compile.
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 
 namespace pulsar::detail {
@@ -14,6 +15,7 @@ template <class T>
 class counted_pointer {
  public:
   counted_pointer() noexcept = default;
+  counted_pointer(std::nullptr_t) noexcept {}
   /// Takes over a reference.
   explicit counted_pointer(T* object) noexcept : object_(object) {}
   counted_pointer(const counted_pointer& other) noexcept : object_(other.object_) {
@@ -36,6 +38,7 @@ class counted_pointer {
   T* operator->() const noexcept { return object_; }
   T& operator*() const noexcept { return *object_; }
   explicit operator bool() const noexcept { return object_ != nullptr; }
+  bool operator==(std::nullptr_t) const noexcept { return object_ == nullptr; }
 
  private:
   T* object_ = nullptr;

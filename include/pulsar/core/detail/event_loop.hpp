@@ -74,24 +74,24 @@ class loop_access {
   static void push_ready(event_loop& loop, task_node* node) noexcept { loop.push_ready(node); }
   static state_list& frames(event_loop& loop) noexcept { return loop.frames_; }
   static state_list& states(event_loop& loop) noexcept { return loop.states_; }
-  static const std::shared_ptr<loop_inbox>& inbox(event_loop& loop) noexcept { return loop.inbox_; }
+  static const counted_pointer<loop_inbox>& inbox(event_loop& loop) noexcept {
+    return loop.inbox_;
+  }
 
-  /// The loop's only `T`, made on first use from the loop, gone when it closes. `T` is what a
-  /// floor above attaches to a loop.
+  /// The loop's only `T`, a loop_extension, made on first use from the loop, gone when it closes.
   template <class T>
   static T& local(event_loop& loop) {
     loop.check_thread("what belongs to a loop");
     if (T* found = find_local<T>(loop)) return *found;
-    auto made = std::make_shared<T>(loop);
-    loop.extensions_.emplace_back(&local_key<T>, made);
+    T* const made = new T(loop);
+    made->key_ = &local_key<T>;
+    made->older_ = loop.extensions_;
+    loop.extensions_ = made;
     return *made;
   }
   template <class T>
   static T* find_local(event_loop& loop) noexcept {
-    for (auto& [key, extension] : loop.extensions_) {
-      if (key == &local_key<T>) return static_cast<T*>(extension.get());
-    }
-    return nullptr;
+    return static_cast<T*>(find_extension(loop, &local_key<T>));
   }
   /// False if there is no such loop in this thread any more.
   static bool is_open(const event_loop* loop) noexcept {
@@ -125,10 +125,18 @@ class loop_access {
     f();
     if (loop.batches_ == 1) loop.run_ready();
   }
-  template <class T>
-  static constexpr char local_key = 0;
   static void io_started(event_loop& loop) noexcept { ++loop.pending_io_; }
   static void io_ended(event_loop& loop) noexcept { --loop.pending_io_; }
+
+ private:
+  template <class T>
+  static constexpr char local_key = 0;
+
+  static loop_extension* find_extension(event_loop& loop, const void* key) noexcept {
+    loop_extension* found = loop.extensions_;
+    while (found != nullptr && found->key_ != key) found = found->older_;
+    return found;
+  }
 };
 
 bool loop_inbox::push(task_node* node) noexcept {
@@ -426,7 +434,7 @@ inline void event_loop::let_go_of_states() noexcept {
         s->awaiter = nullptr;
       } else if (!s->done() && (awaiter == nullptr || awaiter->slot != &awaiter->owned)) {
         // On the user's context there is none.
-        detail::left_frames::keep(*static_cast<detail::frame*>(s), own_);
+        detail::left_frames::keep(*static_cast<detail::frame*>(s), *own_);
       }
       if (s->callbacks != nullptr) detail::free_callbacks(*s);  // may free the state
     }
@@ -455,9 +463,10 @@ inline void event_loop::finish_handlers() noexcept {
 
 // The newest first. What one of them attaches while it ends is dropped in its turn.
 inline void event_loop::drop_extensions() noexcept {
-  while (!extensions_.empty()) {
-    const auto last = std::move(extensions_.back());
-    extensions_.pop_back();
+  while (extensions_ != nullptr) {
+    auto* const newest = extensions_;
+    extensions_ = newest->older_;
+    delete newest;
   }
 }
 

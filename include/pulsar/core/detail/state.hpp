@@ -9,14 +9,13 @@
 // loops, never by recursion: a chain may be a million long.
 
 #include <pulsar/core/detail/context.hpp>
+#include <pulsar/core/detail/counted.hpp>
 #include <pulsar/core/detail/task_node.hpp>
 
 #include <coroutine>
 #include <cstdint>
 #include <exception>
-#include <memory>
 #include <source_location>
-#include <unordered_map>
 #include <utility>
 
 namespace pulsar {
@@ -211,24 +210,30 @@ class state_list {
 /// objects in a frame must go before it.
 class left_frames {
  public:
-  static void keep(const frame& f, std::shared_ptr<void> context) {
-    if (all_ == nullptr) all_ = new map;
-    all_->emplace(&f, std::move(context));
+  static void keep(const frame& f, counted& context) {
+    all_ = new entry{&f, share(context), all_};
   }
 
-  [[gnu::noinline]] static std::shared_ptr<void> take(const frame& f) noexcept {
-    if (all_ == nullptr) return nullptr;
-    const auto found = all_->find(&f);
-    if (found == all_->end()) return nullptr;
-    auto context = std::move(found->second);
-    all_->erase(found);
-    if (all_->empty()) delete std::exchange(all_, nullptr);
-    return context;
+  /// What was kept for `f`.
+  [[gnu::noinline]] static counted_pointer<counted> take(const frame& f) noexcept {
+    for (entry** link = &all_; *link != nullptr; link = &(*link)->next) {
+      entry* const found = *link;
+      if (found->of != &f) continue;
+      *link = found->next;
+      counted_pointer<counted> context = found->context;
+      delete found;
+      return context;
+    }
+    return {};
   }
 
  private:
-  using map = std::unordered_map<const frame*, std::shared_ptr<void>>;
-  static constinit thread_local inline map* all_ = nullptr;
+  struct entry {
+    const frame* of;
+    counted_pointer<counted> context;
+    entry* next;
+  };
+  static constinit thread_local inline entry* all_ = nullptr;
 };
 
 void frame::leave() noexcept {
