@@ -31,27 +31,13 @@
 
 namespace pulsar {
 
-/// A result of type `T` (a value, a reference, nothing) or a failure, now or later. Move-only, for
-/// one awaiter, of the thread of its loop; also what a coroutine returns.
-template <class T>
-class [[nodiscard("a future that is dropped is cancelled: co_await it, keep it, or detach() it")]]
-future {
-  static_assert(!std::is_rvalue_reference_v<T>, "a future cannot hold an rvalue reference");
+namespace detail {
 
+/// The members of every future<T> that do not depend on T.
+class future_base {
  public:
-  using value_type = T;
-  using promise_type = detail::coroutine<T>;
-
-  future() noexcept = default;
-  future(future&& other) noexcept { take_over(other); }
-  future& operator=(future&& other) noexcept {
-    if (this != &other) {
-      reset();
-      take_over(other);
-    }
-    return *this;
-  }
-  ~future() { reset(); }
+  future_base(const future_base&) = delete;
+  future_base& operator=(const future_base&) = delete;
 
   /// True unless it was moved from, awaited as an rvalue, or detached.
   bool valid() const noexcept { return state_ != nullptr; }
@@ -61,18 +47,14 @@ future {
 
   /// True when it failed with `errc::cancelled`.
   bool cancelled() const noexcept {
-    return checked().progress == detail::status::failed && detail::is_cancelled(checked().failure);
+    return checked().progress == status::failed && is_cancelled(checked().failure);
   }
-
-  /// The result, moved out; or throws the failure. Throws `errc::not_ready` before `done()`, and
-  /// `errc::already_called` when the result was taken before.
-  T result() { return detail::take<T>(checked()); }
 
   /// The failure, or null; then it counts as seen. Throws `errc::not_ready` before `done()`.
   std::exception_ptr exception() const {
     if (!done()) throw error(errc::not_ready, "exception() of a pending future");
     checked().observed = true;
-    if (checked().progress != detail::status::failed) return nullptr;
+    if (checked().progress != status::failed) return nullptr;
     return checked().failure;
   }
 
@@ -81,7 +63,7 @@ future {
   /// loop is closed.
   bool cancel() noexcept {
     if (state_ == nullptr || state_->done() || state_->loop == nullptr) return false;
-    detail::cancel_chain(state_);
+    cancel_chain(state_);
     return true;
   }
 
@@ -89,24 +71,91 @@ future {
   /// calls. Throws `errc::loop_closed`.
   template <class F>
   void add_done_callback(F&& f) {
-    detail::add_callback(checked(), new_callback(std::forward<F>(f)));
+    add_callback(checked(), new_callback(std::forward<F>(f)));
   }
-
-  /// A future of `f(result)`; `f` may return a future, which is waited for. A failure passes by.
-  template <class F>
-  auto then(F f) &&;
 
   /// Lets it run on without an owner. A failure goes to the loop's exception handler.
   void detach() noexcept {
-    if (state_ != nullptr) release(detail::release_as::detached);
+    if (state_ != nullptr) release(release_as::detached);
   }
 
   /// The loop it belongs to, which must not be closed.
   event_loop& loop() const noexcept {
-    event_loop* const open = detail::loop_of_state(checked());
+    event_loop* const open = loop_of_state(checked());
     PULSAR_ASSERT(open != nullptr, "the loop of this future is closed");
     return *open;
   }
+
+ protected:
+  friend struct future_access;
+  friend class pulsar::event_loop;
+
+  future_base() noexcept = default;
+  explicit future_base(state* s) noexcept : state_(s) {}
+  future_base(future_base&& other) noexcept { take_over(other); }
+  future_base& operator=(future_base&& other) noexcept {
+    if (this != &other) {
+      reset();
+      take_over(other);
+    }
+    return *this;
+  }
+  ~future_base() { reset(); }
+
+  state& checked() const noexcept {
+    PULSAR_ASSERT(state_ != nullptr, "this future was moved from, awaited or detached");
+    return *state_;
+  }
+
+  state* give_up() noexcept { return std::exchange(state_, nullptr); }
+
+  state* state_ = nullptr;
+
+ private:
+  template <class F>
+  callback_base* new_callback(F&& f) {
+    event_loop* const open = loop_of_state(checked());
+    if (open == nullptr) throw error(errc::loop_closed, "add_done_callback");
+    return new callback<std::decay_t<F>>(*open, std::forward<F>(f));
+  }
+
+  void take_over(future_base& other) noexcept {
+    state_ = other.give_up();
+    // Who waits for it finds it here from now on.
+    if (state_ != nullptr && state_->awaiter != nullptr) state_->awaiter->slot = &state_;
+  }
+  void release(release_as how) noexcept { let_go(*give_up(), how); }
+  void reset() noexcept {
+    if (state_ != nullptr) release(release_as::dropped);
+  }
+};
+
+state*& future_access::slot(future_base& f) noexcept { return f.state_; }
+
+}  // namespace detail
+
+/// A result of type `T` (a value, a reference, nothing) or a failure, now or later. Move-only, for
+/// one awaiter, of the thread of its loop; also what a coroutine returns.
+template <class T>
+class [[nodiscard("a future that is dropped is cancelled: co_await it, keep it, or detach() it")]]
+future : public detail::future_base {
+  static_assert(!std::is_rvalue_reference_v<T>, "a future cannot hold an rvalue reference");
+
+ public:
+  using value_type = T;
+  using promise_type = detail::coroutine<T>;
+
+  future() noexcept = default;
+  future(future&&) noexcept = default;
+  future& operator=(future&&) noexcept = default;
+
+  /// The result, moved out; or throws the failure. Throws `errc::not_ready` before `done()`, and
+  /// `errc::already_called` when the result was taken before.
+  T result() { return detail::take<T>(checked()); }
+
+  /// A future of `f(result)`; `f` may return a future, which is waited for. A failure passes by.
+  template <class F>
+  auto then(F f) &&;
 
   /// Waits; gives the result, or throws the failure. One awaiter only: the result is moved out.
   auto operator co_await() & noexcept { return detail::lvalue_awaiter<T>(&state_); }
@@ -114,76 +163,22 @@ future {
 
  private:
   friend struct detail::future_access;
-  friend class event_loop;
-  explicit future(detail::state* state) noexcept : state_(state) {}
-
-  detail::state& checked() const noexcept {
-    PULSAR_ASSERT(state_ != nullptr, "this future was moved from, awaited or detached");
-    return *state_;
-  }
-
-  template <class F>
-  detail::callback_base* new_callback(F&& f) {
-    event_loop* const open = detail::loop_of_state(checked());
-    if (open == nullptr) throw error(errc::loop_closed, "add_done_callback");
-    return new detail::callback<std::decay_t<F>>(*open, std::forward<F>(f));
-  }
-
-  void take_over(future& other) noexcept {
-    state_ = other.give_up();
-    // Who waits for it finds it here from now on.
-    if (state_ != nullptr && state_->awaiter != nullptr) state_->awaiter->slot = &state_;
-  }
-  detail::state* give_up() noexcept { return std::exchange(state_, nullptr); }
-  void release(detail::release_as how) noexcept { detail::let_go(*give_up(), how); }
-  void reset() noexcept {
-    if (state_ != nullptr) release(detail::release_as::dropped);
-  }
-
-  detail::state* state_ = nullptr;
+  explicit future(detail::state* state) noexcept : future_base(state) {}
 };
 
-/// The producer's end of a future. Belongs to the thread of its loop.
-template <class T>
-class promise {
+namespace detail {
+
+/// The members of every promise<T> that do not depend on T.
+class promise_base {
  public:
-  /// Bound to `loop`.
-  explicit promise(event_loop& loop = event_loop::current())
-      : state_(new detail::promise_state<T>(loop)) {}
-  promise(promise&& other) noexcept : state_(std::exchange(other.state_, nullptr)) {}
-  promise& operator=(promise&& other) noexcept {
-    promise before(std::move(*this));
-    state_ = std::exchange(other.state_, nullptr);
+  promise_base(promise_base&& other) noexcept : state_(std::exchange(other.state_, nullptr)) {}
+  promise_base& operator=(promise_base&& other) noexcept {
+    promised_state* const theirs = std::exchange(other.state_, nullptr);
+    give_up(std::exchange(state_, theirs));
     return *this;
   }
   /// An unsettled future fails with `errc::broken_promise`.
-  ~promise() {
-    if (state_ == nullptr) return;
-    // A future that is being cancelled, by which `on_cancel` may end this, fails on its own.
-    if (!state_->done() && !state_->cancelled_by_user) {
-      state_->fail(make_exception(errc::broken_promise));
-    }
-    state_->drop();
-  }
-
-  /// The future; once. Throws `errc::already_called`.
-  future<T> get_future() {
-    if (std::exchange(state_->handed_out, true)) {
-      throw error(errc::already_called, "get_future was called before");
-    }
-    ++state_->count;
-    return detail::future_access::make<T>(state_);
-  }
-
-  /// Settles it with a value made from `args`. Whoever waits resumes from the loop, never inside
-  /// this call. Throws `errc::already_called` the second time; does nothing when the other side
-  /// has cancelled.
-  template <class... Args>
-  void set_value(Args&&... args) {
-    if (!may_settle()) return;
-    state_->succeed(std::forward<Args>(args)...);
-    drop_hook();
-  }
+  ~promise_base() { give_up(state_); }
 
   /// Settles it with a failure; otherwise as `set_value`. Throws `std::errc::invalid_argument` for
   /// a null pointer.
@@ -196,7 +191,9 @@ class promise {
     state_->fail(std::move(failure));
     drop_hook();
   }
-  void set_exception(std::error_code code) { set_exception(make_exception(code)); }
+  void set_exception(std::error_code code) {
+    set_exception(std::make_exception_ptr(error(code)));
+  }
 
   /// True when it was settled, or cancelled by the other side.
   bool done() const noexcept { return state_->done(); }
@@ -214,14 +211,16 @@ class promise {
     }
   }
 
- private:
-  static std::exception_ptr make_exception(std::error_code code) {
-    return std::make_exception_ptr(error(code));
-  }
+ protected:
+  explicit promise_base(promised_state* s) noexcept : state_(s) {}
 
-  // Last: it may own this promise.
-  void drop_hook() noexcept {
-    if (state_->hook) [[unlikely]] static_cast<void>(std::exchange(state_->hook, nullptr));
+  // The state, counted for the future.
+  promised_state* hand_out() {
+    if (std::exchange(state_->handed_out, true)) {
+      throw error(errc::already_called, "get_future was called before");
+    }
+    ++state_->count;
+    return state_;
   }
 
   bool may_settle() {
@@ -230,7 +229,47 @@ class promise {
     return true;
   }
 
-  detail::promise_state<T>* state_;
+  // Last: it may own this promise.
+  void drop_hook() noexcept {
+    if (state_->hook) [[unlikely]] static_cast<void>(std::exchange(state_->hook, nullptr));
+  }
+
+  promised_state* state_;
+
+ private:
+  static void give_up(promised_state* s) noexcept {
+    if (s == nullptr) return;
+    // A future that is being cancelled, by which `on_cancel` may end this, fails on its own.
+    if (!s->done() && !s->cancelled_by_user) {
+      s->fail(std::make_exception_ptr(error(errc::broken_promise)));
+    }
+    s->drop();
+  }
+};
+
+}  // namespace detail
+
+/// The producer's end of a future. Belongs to the thread of its loop.
+template <class T>
+class promise : public detail::promise_base {
+  using state = detail::shared_state<T, detail::promised_state>;
+
+ public:
+  /// Bound to `loop`.
+  explicit promise(event_loop& loop = event_loop::current()) : promise_base(new state(loop)) {}
+
+  /// The future; once. Throws `errc::already_called`.
+  future<T> get_future() { return detail::future_access::make<T>(hand_out()); }
+
+  /// Settles it with a value made from `args`. Whoever waits resumes from the loop, never inside
+  /// this call. Throws `errc::already_called` the second time; does nothing when the other side
+  /// has cancelled.
+  template <class... Args>
+  void set_value(Args&&... args) {
+    if (!may_settle()) return;
+    static_cast<state*>(state_)->succeed(std::forward<Args>(args)...);
+    drop_hook();
+  }
 };
 
 /// A future that is done.

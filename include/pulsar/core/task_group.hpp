@@ -22,7 +22,6 @@
 
 #include <cstddef>
 #include <exception>
-#include <memory>
 #include <type_traits>
 #include <utility>
 
@@ -33,7 +32,7 @@ namespace pulsar {
 class task_group {
  public:
   explicit task_group(event_loop& loop = event_loop::current())
-      : core_(std::make_shared<core>(loop)) {}
+      : core_(new core(loop)) {}
   task_group(const task_group&) = delete;
   task_group& operator=(const task_group&) = delete;
   ~task_group() {
@@ -90,7 +89,7 @@ class task_group {
     promise<> all_ended;
   };
 
-  struct core {
+  struct core : detail::counted {
     explicit core(event_loop& l) : place(l) {}
 
     void enter(member& m) noexcept {
@@ -147,7 +146,7 @@ class task_group {
   }
 
   template <class T>
-  static future<> watch(event_loop&, std::shared_ptr<core> group, future<T> child) {
+  static future<> watch(event_loop&, detail::counted_pointer<core> group, future<T> child) {
     const member self(*group, &detail::future_access::slot(child));
     try {
       co_await child;
@@ -158,7 +157,7 @@ class task_group {
 
   // A template, like every coroutine of a header: g++ 12 emits the body of any other, used or not.
   template <class = void>
-  static future<> wait(event_loop& loop, std::shared_ptr<core> group) {
+  static future<> wait(event_loop& loop, detail::counted_pointer<core> group) {
     if (group->joining != nullptr) throw error(errc::already_called, "join while another waits");
     bool interrupted = false;
     while (group->size > 0) {
@@ -177,7 +176,7 @@ class task_group {
     if (interrupted) throw error(errc::cancelled);
   }
 
-  std::shared_ptr<core> core_;
+  detail::counted_pointer<core> core_;
 };
 
 namespace detail {

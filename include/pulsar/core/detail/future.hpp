@@ -8,10 +8,12 @@
 #include <pulsar/core/event_loop.hpp>
 
 #include <coroutine>
+#include <cstddef>
 #include <cstdint>
 #include <exception>
 #include <functional>
 #include <memory>
+#include <new>
 #include <source_location>
 #include <type_traits>
 #include <utility>
@@ -51,15 +53,13 @@ inline bool is_cancelled(const std::exception_ptr& failure) noexcept {
 
 /// Room for a value that is not there from the start.
 template <class T>
-union value_room {
-  value_room() noexcept {}
-  ~value_room() {}
-  T value;
+struct value_room {
+  alignas(T) std::byte bytes[sizeof(T)];
 };
 template <>
-union value_room<void> {};
+struct value_room<void> {};
 template <class T>
-union value_room<T&> {};
+struct value_room<T&> {};
 
 /// Can a reference of type `T` be bound to an argument of type `A` itself, not to a temporary?
 template <class T, class A>
@@ -82,14 +82,14 @@ void put_value(state& s, value_room<T>& room, Args&&... args) {
     T refers_to(args...);
     s.value = const_cast<void*>(static_cast<const volatile void*>(std::addressof(refers_to)));
   } else if constexpr (!std::is_void_v<T>) {
-    s.value = std::construct_at(&room.value, std::forward<Args>(args)...);
+    s.value = ::new (static_cast<void*>(room.bytes)) T(static_cast<Args&&>(args)...);
   }
   s.progress = status::value;
 }
 template <class T>
 void destroy_value(state& s) noexcept {
   if constexpr (!std::is_void_v<T> && !std::is_trivially_destructible_v<T>) {
-    if (s.has_value()) std::destroy_at(static_cast<T*>(s.value));
+    if (s.has_value()) static_cast<T*>(s.value)->~T();
   }
 }
 
@@ -113,7 +113,7 @@ T take(state& s) {
   if constexpr (std::is_reference_v<T>) {
     return *static_cast<std::remove_reference_t<T>*>(s.value);
   } else if constexpr (!std::is_void_v<T>) {
-    return std::move(*static_cast<T*>(s.value));
+    return static_cast<T&&>(*static_cast<T*>(s.value));
   }
 }
 
@@ -150,25 +150,16 @@ inline void wake(state& s) noexcept {
   if (s.callbacks != nullptr) schedule_callbacks(s);
 }
 
-/// A state made by hand, shared by the future and whoever settles it.
-template <class T>
-struct shared_state : state, recycled {
-  explicit shared_state(event_loop& l) noexcept
-      : state(&l, &request_cancel, &let_go) {
+/// A state made by hand, whatever its value, shared by the future and whoever settles it.
+struct hand_made_state : state, recycled {
+  explicit hand_made_state(event_loop& l) noexcept : state(&l, &request_cancel, &let_go) {
     loop_access::check_thread(l, "making a future or promise");
     loop_access::states(l).insert(*this);
   }
-  virtual ~shared_state() {
+  virtual ~hand_made_state() {
     state_list::remove(*this);
-    destroy_value<T>(*this);
     if (callbacks != nullptr) free_callbacks(*this);
     std::destroy_at(&failure);
-  }
-
-  template <class... Args>
-  void succeed(Args&&... args) {
-    put_value<T>(*this, room, std::forward<Args>(args)...);
-    wake(*this);
   }
 
   void fail(std::exception_ptr why) noexcept {
@@ -189,11 +180,10 @@ struct shared_state : state, recycled {
   std::uint32_t count = 1;
   bool handed_out = false;
   bool cancelled_by_user = false;
-  [[no_unique_address]] value_room<T> room;
 
  private:
   static cancellable* request_cancel(cancellable* c) noexcept {
-    auto* self = static_cast<shared_state*>(c);
+    auto* self = static_cast<hand_made_state*>(c);
     if (self->done()) return nullptr;
     self->cancelled_by_user = true;
     ++self->count;
@@ -204,7 +194,7 @@ struct shared_state : state, recycled {
   }
 
   static void let_go(state* s, release_as how) noexcept {
-    auto* self = static_cast<shared_state*>(s);
+    auto* self = static_cast<hand_made_state*>(s);
     if (how == release_as::dropped && !self->done()) {
       self->observed = true;
       request_cancel(self);
@@ -213,21 +203,35 @@ struct shared_state : state, recycled {
   }
 };
 
-/// The state behind a `promise`.
-template <class T>
-struct promise_state final : shared_state<T> {
-  using shared_state<T>::shared_state;
+/// The part of a `promise`'s state that does not depend on the type of the value.
+struct promised_state : hand_made_state {
+  using hand_made_state::hand_made_state;
 
   void on_cancelled() noexcept override {
     if (!hook) return;
     try {
       std::exchange(hook, nullptr)();
     } catch (...) {
-      if (this->loop != nullptr) report_callback_failure(*this->loop);
+      if (loop != nullptr) report_callback_failure(*loop);
     }
   }
 
   std::function<void()> hook;
+};
+
+/// With the room for the value.
+template <class T, class Base = hand_made_state>
+struct shared_state : Base {
+  using Base::Base;
+  ~shared_state() override { destroy_value<T>(*this); }
+
+  template <class... Args>
+  void succeed(Args&&... args) {
+    put_value<T>(*this, room, static_cast<Args&&>(args)...);
+    wake(*this);
+  }
+
+  [[no_unique_address]] value_room<T> room;
 };
 
 [[noreturn, gnu::cold, gnu::noinline]] inline void throw_not_awaitable(const state* s) {
@@ -272,40 +276,36 @@ inline void enlist(frame& f) noexcept {
 /// The value of a state that nobody refers to was moved out.
 [[gnu::noinline]] inline void let_go_of_taken(state& s) noexcept { let_go(s, release_as::dropped); }
 
-template <class T>
-class coroutine;
-
-/// Waits for a future on behalf of a coroutine.
-template <class T, class Derived>
+/// Waits for a future on behalf of a coroutine: what does not depend on the type of the value.
 struct awaiter_base : future_awaiter {
   bool await_ready() const {
-    const state* s = target();
+    const state* s = *slot;
     if (s == nullptr) [[unlikely]] throw_not_awaitable(s);
     return s->done();
   }
 
   template <class P>
   void await_suspend(std::coroutine_handle<P> h) {
-    state* s = target();
-    if (s->awaiter != nullptr) [[unlikely]] throw_not_awaitable(s);
     if constexpr (std::is_base_of_v<frame, P>) {
-      frame& f = h.promise();
-      if (f.loop != s->loop) [[unlikely]] throw_wrong_loop();
-      if (f.cancel_requested) [[unlikely]] throw_cancelled(f, s);
-      if (!f.listed) enlist(f);
-      waiter = &f;
-      f.waiting_on = s;
+      wait_for(h.promise());
+    } else if ((*slot)->awaiter != nullptr) {
+      throw_not_awaitable(*slot);
     }
     handle = h;
-    s->awaiter = this;
+    (*slot)->awaiter = this;
   }
 
  protected:
-  state* target() const noexcept { return static_cast<const Derived*>(this)->target(); }
+  explicit awaiter_base(state** s) noexcept { slot = s; }
+  awaiter_base(state* s, int) noexcept {
+    owned = s;
+    slot = &owned;
+  }
+  awaiter_base(awaiter_base&&) = delete;
 
   /// The state, which has a value; else throws.
   state& ended() {
-    state& s = *target();
+    state& s = **slot;
     if (handle) {
       handle = nullptr;
       s.awaiter = nullptr;
@@ -314,67 +314,77 @@ struct awaiter_base : future_awaiter {
     if (s.progress != status::value) [[unlikely]] throw_from_await(waiter, s);
     return s;
   }
-};
-
-template <class T>
-struct lvalue_awaiter : awaiter_base<T, lvalue_awaiter<T>> {
-  explicit lvalue_awaiter(state** s) noexcept { this->slot = s; }
-  lvalue_awaiter(lvalue_awaiter&&) = delete;
-  ~lvalue_awaiter() {
-    // Still waiting: the frame is freed without being resumed.
-    if (this->handle && target() != nullptr) [[unlikely]] target()->awaiter = nullptr;
-    if (this->owned != nullptr) [[unlikely]] let_go(*this->owned, release_as::dropped);
-  }
-
-  state* target() const noexcept { return *this->slot; }
-
-  T await_resume() { return take<T>(this->ended()); }
-};
-
-template <class T>
-struct rvalue_awaiter : awaiter_base<T, rvalue_awaiter<T>> {
-  explicit rvalue_awaiter(state* s) noexcept { this->owned = s; }
-  rvalue_awaiter(rvalue_awaiter&&) = delete;
-  ~rvalue_awaiter() {
-    if (this->owned != nullptr) [[unlikely]] let_go_unused();
-  }
-
-  state* target() const noexcept { return this->owned; }
-
-  template <class P>
-  void await_suspend(std::coroutine_handle<P> h) {
-    this->slot = &this->owned;
-    awaiter_base<T, rvalue_awaiter>::await_suspend(h);
-  }
-
-  // A value is moved out, and the state freed at once.
-  T await_resume() {
-    state& s = this->ended();
-    if constexpr (std::is_reference_v<T>) {  // may refer to what the coroutine owns
-      return take<T>(s);
-    } else if constexpr (std::is_void_v<T>) {
-      free_state(s);
-    } else {
-      T value(std::move(*static_cast<T*>(s.value)));
-      free_state(s);
-      return value;
-    }
-  }
 
  private:
+  void wait_for(frame& f) {
+    state* const s = *slot;
+    if (s->awaiter != nullptr) [[unlikely]] throw_not_awaitable(s);
+    if (f.loop != s->loop) [[unlikely]] throw_wrong_loop();
+    if (f.cancel_requested) [[unlikely]] throw_cancelled(f, s);
+    if (!f.listed) enlist(f);
+    waiter = &f;
+    f.waiting_on = s;
+  }
+};
+
+/// Of a future that keeps its state.
+struct lvalue_awaiter_base : awaiter_base {
+  explicit lvalue_awaiter_base(state** s) noexcept : awaiter_base(s) {}
+  ~lvalue_awaiter_base() {
+    // Still waiting: the frame is freed without being resumed.
+    if (handle && *slot != nullptr) [[unlikely]] (*slot)->awaiter = nullptr;
+    if (owned != nullptr) [[unlikely]] let_go(*owned, release_as::dropped);
+  }
+};
+
+template <class T>
+struct lvalue_awaiter : lvalue_awaiter_base {
+  using lvalue_awaiter_base::lvalue_awaiter_base;
+
+  T await_resume() { return take<T>(ended()); }
+};
+
+/// Of a future that has given its state up.
+struct rvalue_awaiter_base : awaiter_base {
+  explicit rvalue_awaiter_base(state* s) noexcept : awaiter_base(s, 0) {}
+  ~rvalue_awaiter_base() {
+    if (owned != nullptr) [[unlikely]] let_go_unused();
+  }
+
+ protected:
   void free_state(state& s) noexcept {
-    this->owned = nullptr;
+    owned = nullptr;
     if (s.flat) [[likely]] {
-      std::coroutine_handle<coroutine<T>>::from_promise(static_cast<coroutine<T>&>(s)).destroy();
+      static_cast<frame&>(s).handle.destroy();
     } else {
       let_go_of_taken(s);
     }
   }
 
+ private:
   [[gnu::noinline]] void let_go_unused() noexcept {
     // Still waiting: the frame is freed without being resumed.
-    if (this->handle) this->owned->awaiter = nullptr;
-    let_go(*this->owned, release_as::dropped);
+    if (handle) owned->awaiter = nullptr;
+    let_go(*owned, release_as::dropped);
+  }
+};
+
+template <class T>
+struct rvalue_awaiter : rvalue_awaiter_base {
+  using rvalue_awaiter_base::rvalue_awaiter_base;
+
+  // A value is moved out, and the state freed at once.
+  T await_resume() {
+    state& s = ended();
+    if constexpr (std::is_reference_v<T>) {  // may refer to what the coroutine owns
+      return take<T>(s);
+    } else if constexpr (std::is_void_v<T>) {
+      free_state(s);
+    } else {
+      T value(static_cast<T&&>(*static_cast<T*>(s.value)));
+      free_state(s);
+      return value;
+    }
   }
 };
 
@@ -388,16 +398,18 @@ event_loop& loop_of(First& first, Rest&... rest) {
     return loop_of(rest...);
   }
 }
+template <class... Args>
+inline constexpr bool names_loop =
+    (std::is_same_v<std::remove_const_t<Args>, event_loop> || ...);
+
+class future_base;
 
 struct future_access {
   template <class T>
   static future<T> make(state* s) noexcept {
     return future<T>(s);
   }
-  template <class T>
-  static state*& slot(future<T>& f) noexcept {
-    return f.state_;
-  }
+  static inline state*& slot(future_base& f) noexcept;
 };
 
 [[gnu::noinline]] inline void let_go_of_pending(frame* f, release_as how) noexcept {
@@ -468,58 +480,26 @@ inline constexpr bool is_future = false;
 template <class T>
 inline constexpr bool is_future<future<T>> = true;
 
-template <class T>
-struct coroutine_result {
-  template <class U = T>
-  void return_value(U&& value) {
-    static_assert(std::is_reference_v<T> || std::is_convertible_v<U, T>,
-                  "what is co_returned does not convert to the future's type by itself: write the "
-                  "type out");
-    auto& self = static_cast<coroutine<T>&>(*this);
-    put_value<T>(self, room, std::forward<U>(value));
-  }
-
-  value_room<T> room;
-};
-
-template <>
-struct coroutine_result<void> {
-  inline void return_void() noexcept;
-};
-
-/// The promise type of coroutines that return future<T>.
-template <class T>
-class coroutine final : public frame, public coroutine_result<T> {
- public:
-  template <class... Args>
-  explicit coroutine(Args&... args)
-      : frame(&loop_of(args...), !(may_own_frames<Args>() || ...)) {
-    handle = std::coroutine_handle<coroutine>::from_promise(*this);
-  }
-  ~coroutine() { destroy_value<T>(*this); }
+/// The part of a coroutine's promise type that does not depend on the type of its value.
+struct coroutine_base : frame {
+  using frame::frame;
 
   static void* operator new(std::size_t size) { return recycler::allocate(size); }
   static void operator delete(void* memory, std::size_t size) noexcept {
     recycler::deallocate(memory, size);
   }
 
-  future<T> get_return_object() noexcept {
-    static_assert(alignof(coroutine) <= __STDCPP_DEFAULT_NEW_ALIGNMENT__,
-                  "a coroutine's frame does not heed the alignment of this type: return a "
-                  "std::unique_ptr to it");
-    return future_access::make<T>(this);
-  }
-
   std::suspend_never initial_suspend() const noexcept { return {}; }
 
   struct last {
+    frame& ended;
     bool await_ready() const noexcept { return false; }
-    std::coroutine_handle<> await_suspend(std::coroutine_handle<coroutine> h) const noexcept {
-      return finish(h.promise());
+    std::coroutine_handle<> await_suspend(std::coroutine_handle<>) const noexcept {
+      return finish(ended);
     }
     void await_resume() const noexcept {}
   };
-  last final_suspend() const noexcept { return {}; }
+  last final_suspend() noexcept { return {*this}; }
 
   void unhandled_exception(
       std::source_location here = std::source_location::current()) noexcept {
@@ -539,8 +519,55 @@ class coroutine final : public frame, public coroutine_result<T> {
   }
 };
 
-void coroutine_result<void>::return_void() noexcept {
-  static_cast<coroutine<void>*>(this)->progress = status::value;
-}
+template <class T>
+struct returning : coroutine_base {
+  using coroutine_base::coroutine_base;
+  ~returning() { destroy_value<T>(*this); }
+
+  template <class U = T>
+  void return_value(U&& given) {
+    static_assert(std::is_reference_v<T> || std::is_convertible_v<U, T>,
+                  "what is co_returned does not convert to the future's type by itself: write the "
+                  "type out");
+    put_value<T>(*this, room, static_cast<U&&>(given));
+  }
+
+  [[no_unique_address]] value_room<T> room;
+};
+
+template <>
+struct returning<void> : coroutine_base {
+  using coroutine_base::coroutine_base;
+
+  void return_void() noexcept { progress = status::value; }
+};
+
+/// The promise type of coroutines that return future<T>.
+template <class T>
+class coroutine final : public returning<T> {
+ public:
+  // Three forms, of which most coroutines need no template.
+  coroutine() : coroutine(made{}, event_loop::current(), true) {}
+  template <class... Rest>
+  explicit coroutine(event_loop& l, Rest&...)
+      : coroutine(made{}, l, !(may_own_frames<Rest>() || ...)) {}
+  template <class... Args>
+    requires names_loop<Args...> || (may_own_frames<Args>() || ...)
+  explicit coroutine(Args&... args)
+      : coroutine(made{}, loop_of(args...), !(may_own_frames<Args>() || ...)) {}
+
+  future<T> get_return_object() noexcept {
+    static_assert(alignof(coroutine) <= __STDCPP_DEFAULT_NEW_ALIGNMENT__,
+                  "a coroutine's frame does not heed the alignment of this type: return a "
+                  "std::unique_ptr to it");
+    return future_access::make<T>(this);
+  }
+
+ private:
+  struct made {};
+  coroutine(made, event_loop& l, bool is_flat) noexcept : returning<T>(&l, is_flat) {
+    this->handle = std::coroutine_handle<coroutine>::from_promise(*this);
+  }
+};
 
 }  // namespace pulsar::detail

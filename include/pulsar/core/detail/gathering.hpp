@@ -7,7 +7,6 @@
 
 #include <coroutine>
 #include <cstddef>
-#include <memory>
 #include <type_traits>
 #include <vector>
 
@@ -16,7 +15,7 @@ namespace pulsar::detail {
 /// Counts futures as they end and resumes the one coroutine that waits for them. When `cancels`
 /// says so of one that has ended, the rest is cancelled. The futures stay where they are, in the
 /// frame of that coroutine, until all have ended or the coroutine has.
-class gathering : public std::enable_shared_from_this<gathering>, cancellable {
+class gathering : public counted, cancellable {
  public:
   using rule = bool (*)(const state& ended);
 
@@ -27,8 +26,7 @@ class gathering : public std::enable_shared_from_this<gathering>, cancellable {
 
   static constexpr std::size_t none = ~std::size_t{0};
 
-  template <class T>
-  void watch(future<T>& f) {
+  void watch(future_base& f) {
     state* const watched = future_access::slot(f);
     if (watched == nullptr) {
       throw error(errc::already_called, "an empty future among those to wait for");
@@ -42,7 +40,7 @@ class gathering : public std::enable_shared_from_this<gathering>, cancellable {
       decide(index);
     } else {
       ++left_;
-      f.add_done_callback([self = shared_from_this(), index] { self->ended(index); });
+      f.add_done_callback([self = share(*this), index] { self->ended(index); });
     }
   }
 
@@ -119,7 +117,7 @@ class gathering : public std::enable_shared_from_this<gathering>, cancellable {
 /// The gathering of one coroutine, a local of it.
 class gatherer {
  public:
-  explicit gatherer(gathering::rule cancels) : shared_(std::make_shared<gathering>(cancels)) {}
+  explicit gatherer(gathering::rule cancels) : shared_(new gathering(cancels)) {}
   gatherer(const gatherer&) = delete;
   gatherer& operator=(const gatherer&) = delete;
   ~gatherer() { shared_->forget(); }
@@ -128,7 +126,7 @@ class gatherer {
   gathering& operator*() const noexcept { return *shared_; }
 
  private:
-  std::shared_ptr<gathering> shared_;
+  counted_pointer<gathering> shared_;
 };
 
 inline bool has_failed(const state& s) { return s.progress == status::failed; }
