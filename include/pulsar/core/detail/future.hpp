@@ -251,7 +251,7 @@ struct shared_state : Base {
   throw error(errc::cancelled);
 }
 
-/// An await that gives no value; `waiter` is null if it did not suspend.
+/// An await that suspended and gives no value; `waiter` is null if no coroutine of ours waited.
 [[noreturn, gnu::cold, gnu::noinline]] inline void throw_from_await(frame* waiter, state& s) {
   if (waiter != nullptr && waiter->cancel_requested && s.progress == status::failed &&
       is_cancelled(s.failure)) {
@@ -278,47 +278,43 @@ inline void enlist(frame& f) noexcept {
 
 /// Waits for a future on behalf of a coroutine: what does not depend on the type of the value.
 struct awaiter_base : future_awaiter {
-  bool await_ready() const {
-    const state* s = *slot;
+  awaiter_base() noexcept = default;
+  awaiter_base(awaiter_base&&) = delete;
+
+ protected:
+  static bool is_done(const state* s) {
     if (s == nullptr) [[unlikely]] throw_not_awaitable(s);
     return s->done();
   }
 
   template <class P>
-  void await_suspend(std::coroutine_handle<P> h) {
+  void suspend(std::coroutine_handle<P> h) {
+    state* const s = *slot;
+    if (s->awaiter != nullptr) [[unlikely]] throw_not_awaitable(s);
     if constexpr (std::is_base_of_v<frame, P>) {
-      wait_for(h.promise());
-    } else if ((*slot)->awaiter != nullptr) {
-      throw_not_awaitable(*slot);
+      wait_in(h.promise(), s);
+    } else {
+      waiter = nullptr;
     }
     handle = h;
-    (*slot)->awaiter = this;
+    s->awaiter = this;
   }
 
- protected:
-  explicit awaiter_base(state** s) noexcept { slot = s; }
-  awaiter_base(state* s, int) noexcept {
-    owned = s;
-    slot = &owned;
-  }
-  awaiter_base(awaiter_base&&) = delete;
-
-  /// The state, which has a value; else throws.
-  state& ended() {
-    state& s = **slot;
+  /// `s` has ended; throws unless it has a value.
+  state& ended(state& s) {
     if (handle) {
       handle = nullptr;
       s.awaiter = nullptr;
       if (waiter != nullptr) waiter->resumed();
+      if (s.progress != status::value) [[unlikely]] throw_from_await(waiter, s);
+    } else if (s.progress != status::value) [[unlikely]] {
+      throw_no_value(s);
     }
-    if (s.progress != status::value) [[unlikely]] throw_from_await(waiter, s);
     return s;
   }
 
  private:
-  void wait_for(frame& f) {
-    state* const s = *slot;
-    if (s->awaiter != nullptr) [[unlikely]] throw_not_awaitable(s);
+  void wait_in(frame& f, state* s) {
     if (f.loop != s->loop) [[unlikely]] throw_wrong_loop();
     if (f.cancel_requested) [[unlikely]] throw_cancelled(f, s);
     if (!f.listed) enlist(f);
@@ -329,11 +325,17 @@ struct awaiter_base : future_awaiter {
 
 /// Of a future that keeps its state.
 struct lvalue_awaiter_base : awaiter_base {
-  explicit lvalue_awaiter_base(state** s) noexcept : awaiter_base(s) {}
+  explicit lvalue_awaiter_base(state** s) noexcept { slot = s; }
   ~lvalue_awaiter_base() {
     // Still waiting: the frame is freed without being resumed.
     if (handle && *slot != nullptr) [[unlikely]] (*slot)->awaiter = nullptr;
     if (owned != nullptr) [[unlikely]] let_go(*owned, release_as::dropped);
+  }
+
+  bool await_ready() const { return is_done(*slot); }
+  template <class P>
+  void await_suspend(std::coroutine_handle<P> h) {
+    suspend(h);
   }
 };
 
@@ -341,24 +343,31 @@ template <class T>
 struct lvalue_awaiter : lvalue_awaiter_base {
   using lvalue_awaiter_base::lvalue_awaiter_base;
 
-  T await_resume() { return take<T>(ended()); }
+  T await_resume() { return take<T>(ended(**slot)); }
 };
 
 /// Of a future that has given its state up.
 struct rvalue_awaiter_base : awaiter_base {
-  explicit rvalue_awaiter_base(state* s) noexcept : awaiter_base(s, 0) {}
+  explicit rvalue_awaiter_base(state* s) noexcept { owned = s; }
   ~rvalue_awaiter_base() {
     if (owned != nullptr) [[unlikely]] let_go_unused();
   }
 
+  bool await_ready() const { return is_done(owned); }
+  template <class P>
+  void await_suspend(std::coroutine_handle<P> h) {
+    slot = &owned;
+    suspend(h);
+  }
+
  protected:
   void free_state(state& s) noexcept {
-    owned = nullptr;
     if (s.flat) [[likely]] {
       static_cast<frame&>(s).handle.destroy();
     } else {
       let_go_of_taken(s);
     }
+    owned = nullptr;
   }
 
  private:
@@ -375,7 +384,7 @@ struct rvalue_awaiter : rvalue_awaiter_base {
 
   // A value is moved out, and the state freed at once.
   T await_resume() {
-    state& s = ended();
+    state& s = ended(*owned);
     if constexpr (std::is_reference_v<T>) {  // may refer to what the coroutine owns
       return take<T>(s);
     } else if constexpr (std::is_void_v<T>) {

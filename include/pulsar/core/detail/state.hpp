@@ -157,7 +157,7 @@ struct future_awaiter : continuation {
 
   state** slot;  // while it waits
   state* owned = nullptr;
-  frame* waiter = nullptr;
+  frame* waiter;  // while it waits
 };
 
 void let_go_of_frame(frame* f, release_as how) noexcept;
