@@ -46,10 +46,10 @@ all_are_meant() {
     "2 $log")
   [ "$(sed -n '1,3p' "$scratch/open")" = "$expected" ] &&
     has 1 'unix seqpacket' && has 1 'unix stream' && has 1 listener &&
-    has 1 'anon_inode:[eventpoll]' && has 1 'anon_inode:[eventfd]' && has 1 'anon_inode:[timerfd]' &&
+    has 1 'anon_inode:[eventpoll]' && has 1 'anon_inode:[eventfd]' && has 2 'anon_inode:[timerfd]' &&
     has "$1" connection &&
     # Both ends of the pipe that signals come through.
-    [ "$(wc -l <"$scratch/open")" -eq $((3 + 3 + 3 + 2 + $1)) ]
+    [ "$(wc -l <"$scratch/open")" -eq $((3 + 3 + 4 + 2 + $1)) ]
 }
 list_if_not() {
   "$@" || {

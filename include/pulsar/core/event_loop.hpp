@@ -15,15 +15,13 @@
 #include <pulsar/core/detail/counted.hpp>
 #include <pulsar/core/detail/state.hpp>
 #include <pulsar/core/detail/task_node.hpp>
+#include <pulsar/core/detail/watched_descriptor.hpp>
 #include <pulsar/core/error.hpp>
 #include <pulsar/core/handle.hpp>
 #include <pulsar/core/log.hpp>
 #include <pulsar/core/timer_wheel.hpp>
 
-#include <asio/executor_work_guard.hpp>
 #include <asio/io_context.hpp>
-#include <asio/post.hpp>
-#include <asio/basic_waitable_timer.hpp>
 
 #include <atomic>
 #include <chrono>
@@ -76,7 +74,7 @@ class loop_inbox : public counted {
  private:
   friend class pulsar::event_loop;
 
-  inline void post() noexcept;  // an inbox_handler
+  inline void post() noexcept;
 
   task_stack stack_;
   std::mutex mutex_;
@@ -123,13 +121,13 @@ class event_loop {
 
   /// A loop with a context of its own.
   explicit event_loop(clock_kind kind = clock_kind::steady)
-      : own_(new own_context), context_(*own_), timer_(context_), kind_(kind) {
+      : own_(new own_context), context_(*own_), timer_(*this), kind_(kind) {
     enlist();
   }
 
   /// A loop on the user's `context`, which one thread runs. `close` it before the context ends.
   explicit event_loop(asio::io_context& context, clock_kind kind = clock_kind::steady)
-      : context_(context), timer_(context_), kind_(kind) {
+      : context_(context), timer_(*this), kind_(kind) {
     enlist();
   }
 
@@ -291,23 +289,36 @@ class event_loop {
   friend class detail::loop_access;
   friend class detail::loop_inbox;
 
+  using tick = timer_wheel::tick;
+
   // Gives access to `shutdown`, which drops pending operations without completing them.
   struct own_context : asio::io_context, detail::counted {
     own_context() : asio::io_context(1) {}
     using asio::io_context::shutdown;
   };
 
-  // What the context calls.
-  struct ready_handler;
-  struct inbox_handler;
-  struct timer_handler;
-  struct stop_handler;
+  // What the context calls when it was posted.
+  struct posted_call {
+    event_loop* loop;
+    void (event_loop::*call)();
+    void operator()() const { (loop->*call)(); }
+  };
+
+  // Fires once, at the tick it was set to last.
+  struct alarm : detail::descriptor_wait {
+    explicit inline alarm(event_loop& loop);
+    inline static int open();
+    inline void set(tick at) noexcept;
+    inline void wait();
+
+    event_loop& loop;
+    detail::watched_descriptor descriptor;
+    bool waiting = false;  // for the descriptor
+  };
 
   class batch;
 
   void set_signal_handler(int signal, std::function<void()> f);
-
-  using tick = timer_wheel::tick;
 
   static tick tick_before(time_point t) noexcept {
     return static_cast<tick>(
@@ -355,12 +366,13 @@ class event_loop {
   }
 
   void push_from_outside(detail::task_node* node) noexcept;
+  void post(void (event_loop::*call)());
   void post_ready() noexcept;
   void on_ready();
   void on_inbox();
-  void on_timer(std::error_code ec);
+  void on_timer();
   void on_io(detail::continuation& waiter);
-  void on_stop() noexcept;
+  void on_stop();
   void run_ready();
   time_point refresh();
   void call_due(tick reached);
@@ -383,20 +395,17 @@ class event_loop {
 
   detail::counted_pointer<own_context> own_;  // shared with frames that are left when the loop ends
   asio::io_context& context_;
-  // Names its executor: the type-erased one of steady_timer costs seconds to compile.
-  asio::basic_waitable_timer<clock, asio::wait_traits<clock>, asio::io_context::executor_type>
-      timer_;
+  alarm timer_;
   detail::counted_pointer<detail::loop_inbox> inbox_;
   detail::task_queue ready_;
   timer_wheel wheel_;
   tick armed_ = timer_wheel::never;  // when `timer_` fires
-  unsigned timer_waits_ = 0;         // handlers that `timer_` still owes
   unsigned stop_waits_ = 0;          // handlers of a stop that came before the run
   unsigned batches_ = 0;             // nested handlers, zero outside
   unsigned depth_ = 0;               // hand-overs since the ready queue
   std::size_t pending_io_ = 0;       // operations awaited, which virtual time must not overtake
-  bool posted_ = false;              // a ready_handler is on its way
-  bool stop_after_turn_ = false;     // what a stop_handler is to do
+  bool posted_ = false;              // on_ready is on its way
+  bool stop_after_turn_ = false;     // what on_stop is to do
   bool running_ = false;
   bool closing_ = false;
   bool closed_ = false;

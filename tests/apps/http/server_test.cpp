@@ -288,13 +288,13 @@ TEST_SUITE("http server") {
     CHECK(descriptors_of(server.process().pid()).count("/etc/passwd") == 1);
     const auto workers = server.workers();
     REQUIRE(workers.size() == 1);
-    // Control socket, stream, listener, and what connections there are; epoll, eventfd and timerfd;
-    // both ends of the pipe that signals come through.
+    // Control socket, stream, listener, and what connections there are; epoll, eventfd and timerfd
+    // of Asio, and the loop's own timerfd; both ends of the pipe that signals come through.
     const auto exactly = [&](std::size_t connections) {
       const auto all = descriptors_of(workers[0]);
       return all.count("socket") == 3 + connections && all.count("anon_inode:[eventpoll]") == 1 &&
-             all.count("anon_inode:[eventfd]") == 1 && all.count("anon_inode:[timerfd]") == 1 &&
-             all.count("pipe") == 2 && all.size() == 8 + connections;
+             all.count("anon_inode:[eventfd]") == 1 && all.count("anon_inode:[timerfd]") == 2 &&
+             all.count("pipe") == 2 && all.size() == 9 + connections;
     };
     {
       std::vector<pulsar::unique_fd> clients;

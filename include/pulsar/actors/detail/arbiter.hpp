@@ -279,12 +279,7 @@ inline void arbiter::free_names(std::uint64_t process) {
 inline future<> arbiter::watch(event_loop& loop, arbiter& self, worker_pointer w) {
   w->exit_watch.emplace(loop.context(), w->process.handle());
   std::optional<exit_status> status;
-  while (!status) {
-    auto waited =
-        co_await w->exit_watch->async_wait(asio::posix::descriptor_base::wait_read, use_result);
-    if (std::get<0>(waited)) break;
-    status = w->process.try_wait();
-  }
+  while (!status && co_await w->exit_watch->readable()) status = w->process.try_wait();
   w->exit_watch->release();
   if (status) self.on_exit(*w, *status);
 }

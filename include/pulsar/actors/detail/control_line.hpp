@@ -6,9 +6,10 @@
 
 #include <pulsar/actors/detail/cell.hpp>
 #include <pulsar/actors/detail/control_socket.hpp>
-#include <pulsar/actors/detail/watched_descriptor.hpp>
 #include <pulsar/actors/image.hpp>
 #include <pulsar/core/codec.hpp>
+#include <pulsar/core/detail/watched_descriptor.hpp>
+#include <pulsar/core/future.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -99,8 +100,7 @@ class control_line : public counted {
   void close() {
     owner_ = nullptr;
     open_ = false;
-    std::error_code ignored;
-    ready_.cancel(ignored);
+    ready_.cancel();
   }
 
   bool open() const noexcept { return open_; }
@@ -117,8 +117,7 @@ class control_line : public counted {
   void break_off() {
     open_ = false;
     how_ = control_ending::broken;
-    std::error_code ignored;
-    ready_.cancel(ignored);
+    ready_.cancel();
   }
 
   void drop_first() {
@@ -150,18 +149,14 @@ class control_line : public counted {
   }
 
   static future<> wait_writable(event_loop&, counted_pointer<control_line> self) {
-    auto waited =
-        co_await self->ready_.async_wait(asio::posix::descriptor_base::wait_write, use_result);
+    const bool writable = co_await self->ready_.writable();
     self->waiting_ = false;
-    if (!std::get<0>(waited)) self->flush();
+    if (writable) self->flush();
   }
 
   static future<> read(event_loop&, counted_pointer<control_line> self) {
-    for (;;) {
-      auto waited =
-          co_await self->ready_.async_wait(asio::posix::descriptor_base::wait_read, use_result);
-      if (std::get<0>(waited) || !self->open_) break;
-      if (!self->receive()) break;
+    while (co_await self->ready_.readable()) {
+      if (!self->open_ || !self->receive()) break;
     }
     self->open_ = false;
     while (!self->unsent_.empty()) self->drop_first();

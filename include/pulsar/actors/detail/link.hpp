@@ -13,7 +13,6 @@
 #include <pulsar/actors/detail/failure.hpp>
 #include <pulsar/actors/detail/local_actors.hpp>
 #include <pulsar/actors/detail/number_map.hpp>
-#include <pulsar/actors/detail/watched_descriptor.hpp>
 #include <pulsar/actors/registry.hpp>
 #include <pulsar/core/buffer.hpp>
 #include <pulsar/core/codec.hpp>
@@ -375,8 +374,7 @@ class link : public counted {
     open_ = false;
     given_up_ = fmt::format("it has not read {} bytes of results", unsent());
     log::error("the link to process {} is closed: {}", peer_, given_up_);
-    std::error_code ignored;
-    socket_.cancel(ignored);
+    socket_.cancel();
   }
 
   void write(frame_head head, const std::array<std::span<const std::byte>, 3>& parts) {
@@ -433,10 +431,9 @@ class link : public counted {
   std::size_t unsent() const noexcept { return out_.size() + large_bytes_; }
 
   static future<> wait_writable(event_loop&, counted_pointer<link> self) {
-    auto waited =
-        co_await self->socket_.async_wait(asio::posix::descriptor_base::wait_write, use_result);
+    const bool writable = co_await self->socket_.writable();
     self->writing_ = false;
-    if (!std::get<0>(waited)) self->flush();
+    if (writable) self->flush();
   }
 
   static future<> read(event_loop&, counted_pointer<link> self) {
@@ -445,9 +442,8 @@ class link : public counted {
     ending how = ending::closed;
     std::string reason = "it has closed its end";
     while (self->open_) {
-      auto waited =
-          co_await self->socket_.async_wait(asio::posix::descriptor_base::wait_read, use_result);
-      if (std::get<0>(waited) || !self->receive(in, frames, how, reason)) break;
+      const bool readable = co_await self->socket_.readable();
+      if (!readable || !self->receive(in, frames, how, reason)) break;
     }
     self->open_ = false;
     if (!self->given_up_.empty()) {
