@@ -73,6 +73,7 @@ class loop_inbox : public counted {
 
  private:
   friend class pulsar::event_loop;
+  friend class loop_access;
 
   inline void post() noexcept;
 

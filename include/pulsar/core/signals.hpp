@@ -15,8 +15,6 @@
 #include <asio/basic_signal_set.hpp>
 
 #include <functional>
-#include <map>
-#include <memory>
 #include <system_error>
 #include <utility>
 
@@ -27,53 +25,77 @@ namespace detail {
 /// The handlers of one loop.
 class signal_table final : public loop_extension {
  public:
-  explicit signal_table(event_loop& loop) noexcept : loop_(loop) {}
+  explicit signal_table(event_loop& loop) : loop_(loop), set_(loop.context()) {}
 
   void add(int signal, std::function<void()> f) {
-    auto e = std::make_shared<entry>(loop_.context(), std::move(f));
-    e->set.add(signal);  // throws for what cannot be caught
-    remove(signal);      // only now: between two handlers the signal would have its default action
-    entries_[signal] = e;
-    wait(loop_, e);
+    counted_pointer<entry> e(new entry(signal, std::move(f)));
+    set_.add(signal);  // throws for what cannot be caught
+    if (!first_) wait();
+    auto& at = find(signal);
+    if (at) at = at->next;
+    e->next = first_;
+    first_ = e;
   }
 
   bool remove(int signal) noexcept {
-    const auto found = entries_.find(signal);
-    if (found == entries_.end()) return false;
+    auto& at = find(signal);
+    if (!at) return false;
     std::error_code ignored;
-    found->second->set.clear(ignored);
-    entries_.erase(found);
+    set_.remove(signal, ignored);
+    at = at->next;
+    if (!first_) {
+      ++waits_;
+      set_.cancel(ignored);
+    }
     return true;
   }
 
-  ~signal_table() override {
-    while (!entries_.empty()) remove(entries_.begin()->first);
-  }
-
  private:
-  struct entry {
-    entry(asio::io_context& context, std::function<void()> f) : set(context), call(std::move(f)) {}
-    asio::basic_signal_set<asio::io_context::executor_type> set;
-    std::function<void()> call;
+  struct entry : counted {
+    entry(int s, std::function<void()> f) : signal(s), call(std::move(f)) {}
+    const int signal;
+    const std::function<void()> call;
+    counted_pointer<entry> next;
   };
 
-  static void wait(event_loop& loop, const std::shared_ptr<entry>& e) {
-    e->set.async_wait([&loop, weak = std::weak_ptr(e)](std::error_code ec, int) {
-      const auto self = weak.lock();
-      if (ec || self == nullptr) return;
-      wait(loop, self);
-      loop_access::run_as_batch(loop, [&] {
-        try {
-          self->call();
-        } catch (...) {
-          report_callback_failure(loop);
-        }
-      });
+  // Called also when the loop is gone.
+  struct handler {
+    counted_pointer<loop_inbox> inbox;
+    unsigned wait;
+
+    void operator()(std::error_code ec, int signal) const {
+      event_loop* const loop = loop_access::owner(*inbox);
+      if (loop == nullptr) return;
+      auto& table = *loop_access::find_local<signal_table>(*loop);
+      if (!ec && wait == table.waits_) table.call(signal);
+    }
+  };
+
+  void wait() { set_.async_wait(handler{loop_access::inbox(loop_), waits_}); }
+
+  void call(int signal) {
+    wait();
+    const counted_pointer<entry> e = find(signal);  // it may remove itself
+    if (!e) return;
+    loop_access::run_as_batch(loop_, [&] {
+      try {
+        e->call();
+      } catch (...) {
+        report_callback_failure(loop_);
+      }
     });
   }
 
+  counted_pointer<entry>& find(int signal) noexcept {
+    auto* at = &first_;
+    while (*at && (*at)->signal != signal) at = &(*at)->next;
+    return *at;
+  }
+
   event_loop& loop_;
-  std::map<int, std::shared_ptr<entry>> entries_;
+  asio::basic_signal_set<asio::io_context::executor_type> set_;
+  counted_pointer<entry> first_;
+  unsigned waits_ = 0;  // that were ended with the last handler
 };
 
 }  // namespace detail

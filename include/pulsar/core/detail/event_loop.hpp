@@ -62,6 +62,8 @@ class loop_access {
   static const counted_pointer<loop_inbox>& inbox(event_loop& loop) noexcept {
     return loop.inbox_;
   }
+  /// The loop of an inbox, unless it is closed; to be called in its thread.
+  static event_loop* owner(const loop_inbox& inbox) noexcept { return inbox.loop_; }
 
   /// The loop's only `T`, a loop_extension, made on first use from the loop, gone when it closes.
   template <class T>
