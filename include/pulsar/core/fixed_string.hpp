@@ -4,7 +4,6 @@
 /// \file
 /// A string literal as a template argument: `template <fixed_string Name>`.
 
-#include <algorithm>
 #include <cstddef>
 #include <string_view>
 
@@ -15,7 +14,9 @@ template <std::size_t N>
 struct fixed_string {
   char data[N]{};
 
-  consteval fixed_string(const char (&text)[N]) { std::copy_n(text, N, data); }
+  consteval fixed_string(const char (&text)[N]) {
+    for (std::size_t i = 0; i < N; ++i) data[i] = text[i];
+  }
 
   /// The characters.
   constexpr std::string_view view() const noexcept { return {data, N - 1}; }

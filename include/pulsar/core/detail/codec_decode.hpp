@@ -79,10 +79,8 @@ inline const std::byte* get_error_code(source& s,
                                        const std::byte* p,
                                        std::error_code& out,
                                        unsigned depth) {
-  std::size_t n = 0;
-  const std::byte* const at = p;
-  if ((p = get_array(s, p, n, depth, "an error code")) == nullptr) return nullptr;
-  if (n != 2) return s.fail(at, fault_kind::exact, "elements of an error code", 2, n);
+  p = get_exactly(s, p, 2, depth, "an error code", "elements of an error code");
+  if (p == nullptr) return nullptr;
   std::string_view name;
   if ((p = get_text(s, p, name)) == nullptr) return nullptr;
   int value = 0;
@@ -176,13 +174,11 @@ inline constexpr bool own_record = false;
 template <class T>
 const std::byte* get_fields(source& s, const std::byte* p, T& out, unsigned depth) {
   constexpr std::size_t count = field_count<T>;
-  std::size_t n = 0;
   if constexpr (own_record<T>) {
-    const std::byte* const at = p;
-    if ((p = get_array(s, p, n, depth)) == nullptr) return nullptr;
-    if (n != count) return s.fail(at, fault_kind::exact, "fields", count, n);
-    return pulsar::visit_fields(out, field_getter{s, p, depth});
+    p = get_exactly(s, p, count, depth, "an array", "fields");
+    return p == nullptr ? nullptr : pulsar::visit_fields(out, field_getter{s, p, depth});
   } else {
+    std::size_t n = 0;
     if constexpr (named_reflectable<T>) {
       if (p != s.end && is_map_tag(tag_at(p))) [[unlikely]]
         return get_named(s, p, out, depth);
@@ -197,30 +193,20 @@ const std::byte* get_fields(source& s, const std::byte* p, T& out, unsigned dept
   }
 }
 
-template <class T>
-const std::byte* get_tuple(source& s, const std::byte* p, T& out, unsigned depth) {
-  constexpr std::size_t size = std::tuple_size_v<T>;
+template <class T, std::size_t... I>
+const std::byte* get_tuple(
+    source& s, const std::byte* p, T& out, unsigned depth, std::index_sequence<I...>) {
   constexpr bool arguments = !requires { typename T::first_type; };
-  std::size_t n = 0;
-  const std::byte* const at = p;
-  if ((p = get_array(s, p, n, depth)) == nullptr) return nullptr;
-  if (n != size) [[unlikely]] {
-    return s.fail(at, arguments ? fault_kind::arity : fault_kind::exact, "elements", size, n);
-  }
-  [&]<std::size_t... I>(std::index_sequence<I...>) {
-    static_cast<void>(((p = codec::decode_value(s, p, std::get<I>(out), depth + 1)) && ...));
-  }
-  (std::make_index_sequence<size>());
-  return p;
+  p = get_exactly(s, p, sizeof...(I), depth, "an array", "elements",
+                  arguments ? fault_kind::arity : fault_kind::exact);
+  return p == nullptr ? nullptr : field_getter{s, p, depth}(std::get<I>(out)...);
 }
 
 template <class T>
 const std::byte* get_variant(source& s, const std::byte* p, T& out, unsigned depth) {
   constexpr std::size_t size = std::variant_size_v<T>;
-  std::size_t n = 0;
-  const std::byte* const at = p;
-  if ((p = get_array(s, p, n, depth, "a variant")) == nullptr) return nullptr;
-  if (n != 2) return s.fail(at, fault_kind::exact, "elements of a variant", 2, n);
+  p = get_exactly(s, p, 2, depth, "a variant", "elements of a variant");
+  if (p == nullptr) return nullptr;
   const std::byte* const at_index = p;
   std::uint32_t index = 0;
   if ((p = get_integer(s, p, index)) == nullptr) return nullptr;
@@ -245,10 +231,8 @@ const std::byte* get_optional(source& s, const std::byte* p, T& out, unsigned de
     return p + 1;
   }
   if constexpr (may_be_nil<inner>) {
-    std::size_t n = 0;
-    const std::byte* const at = p;
-    if ((p = get_array(s, p, n, depth++, "nil or an array")) == nullptr) return nullptr;
-    if (n != 1) return s.fail(at, fault_kind::exact, "element", 1, n);
+    p = get_exactly(s, p, 1, depth++, "nil or an array", "element");
+    if (p == nullptr) return nullptr;
   }
   if constexpr (kind_of<T> == kind::owner) {
     if (!s.charge(1, sizeof(inner))) return s.fail_memory(p);
@@ -364,10 +348,8 @@ const std::byte* get_map(source& s, const std::byte* p, C& out, unsigned depth) 
 
 template <class C>
 const std::byte* get_fixed_array(source& s, const std::byte* p, C& out, unsigned depth) {
-  std::size_t n = 0;
-  const std::byte* const at = p;
-  if ((p = get_array(s, p, n, depth)) == nullptr) return nullptr;
-  if (n != out.size()) return s.fail(at, fault_kind::exact, "elements", out.size(), n);
+  p = get_exactly(s, p, out.size(), depth, "an array", "elements");
+  if (p == nullptr) return nullptr;
   for (auto& element : out) {
     if ((p = codec::decode_value(s, p, element, depth + 1)) == nullptr) return nullptr;
   }
@@ -417,15 +399,17 @@ template <class T>
   } else if constexpr (k == kind::text) {
     std::string_view text;
     p = get_text(s, p, text);
-    if (p != nullptr) [[likely]]
-      out.assign(text.data(), text.size());
+    if (p != nullptr) [[likely]] {
+      out.clear();  // what is appended cannot lie in it, which `assign` would look at
+      out.append(text.data(), text.size());
+    }
     return p;
   } else if constexpr (k == kind::binary) {
     return get_binary(s, p, out);
   } else if constexpr (k == kind::optional || k == kind::owner) {
     return get_optional(s, p, out, depth);
   } else if constexpr (k == kind::tuple) {
-    return get_tuple(s, p, out, depth);
+    return get_tuple(s, p, out, depth, std::make_index_sequence<std::tuple_size_v<T>>());
   } else if constexpr (k == kind::variant) {
     return get_variant(s, p, out, depth);
   } else if constexpr (k == kind::fixed_array) {
@@ -460,11 +444,9 @@ template <class T>
 template <class T>
 [[gnu::always_inline]] inline bool decode_whole(source& s, T& out, std::size_t limit) {
   const std::byte* p = s.start(limit);
-  if (p == nullptr || (p = codec::decode_value(s, p, out, 0)) == nullptr) [[unlikely]]
-    return false;
-  if (p != s.end) [[unlikely]]
-    p = s.fail(p, fault_kind::trailing, "", 0, s.left(p));
-  return p != nullptr;
+  if (p != nullptr) [[likely]]
+    p = codec::decode_value(s, p, out, 0);
+  return s.finish(p);
 }
 
 [[noreturn, gnu::noinline, gnu::cold]] inline void throw_fault(const fault& f) {

@@ -46,7 +46,7 @@ std::byte* put_custom(sink& s, std::byte* p, const T& value, std::size_t room, u
 }
 
 // Most strings are short: two loads that overlap cost less than a call.
-[[gnu::always_inline]] inline std::byte* put_bytes(std::byte* p, const void* from, std::size_t n) {
+inline std::byte* put_bytes(std::byte* p, const void* from, std::size_t n) {
   const auto* const first = static_cast<const std::byte*>(from);
   const auto copy_ends = [&]<class Block>(Block head) {
     Block tail;
@@ -80,21 +80,17 @@ inline std::byte* put_binary(
   return put_bytes(put_binary_header(p, n), from, n);
 }
 
-// Values that stand side by side: the room of all but the one at hand is handed on.
-template <form F, class... Ts>
-[[gnu::always_inline]] inline std::byte* put_each(
-    sink& s, std::byte* p, std::size_t room, [[maybe_unused]] unsigned depth, const Ts&... values) {
-  [[maybe_unused]] std::size_t rest = (std::size_t{0} + ... + room_for<F, Ts>);
-  ((rest -= room_for<F, Ts>, p = codec::encode_value<F>(s, p, values, room + rest, depth)), ...);
-  return p;
-}
-
-// A visitor of fields; no lambda, so that it can be told to be inlined.
+// Values that stand side by side, as an array: the room of all but the one at hand is handed on. A
+// visitor of fields; no lambda, so that it can be told to be inlined.
 struct field_putter {
   template <class... Fields>
   [[gnu::always_inline]] std::byte* operator()(const Fields&... fields) const {
-    return put_each<form::positional>(s, put_array_header(p, sizeof...(fields)), room, depth + 1,
-                                      fields...);
+    [[maybe_unused]] std::size_t rest = (room + ... + room_for<form::positional, Fields>);
+    std::byte* at = put_array_header(p, sizeof...(fields));
+    ((rest -= room_for<form::positional, Fields>,
+      at = codec::encode_value<form::positional>(s, at, fields, rest, depth + 1)),
+     ...);
+    return at;
   }
   sink& s;
   std::byte* p;
@@ -121,24 +117,23 @@ std::byte* put_fields(sink& s, std::byte* p, const T& value, std::size_t room, u
   }
 }
 
-template <form F, class T>
-std::byte* put_tuple(sink& s, std::byte* p, const T& value, std::size_t room, unsigned depth) {
+template <form F, class T, std::size_t... I>
+std::byte* put_tuple(sink& s,
+                     std::byte* p,
+                     [[maybe_unused]] const T& value,
+                     std::size_t room,
+                     unsigned depth,
+                     std::index_sequence<I...>) {
   enter_level(depth);
-  constexpr std::size_t size = std::tuple_size_v<T>;
-  if constexpr (F == form::named) p = s.ensure(p, 5 + room);
-  p = put_array_header(p, size);
-  return [&]<std::size_t... I>(std::index_sequence<I...>) {
-    if constexpr (F == form::named) {
-      std::byte* at = p;
-      ((at = s.ensure(at, room_for<F, std::tuple_element_t<I, T>> + room),
-        at = codec::encode_value<F>(s, at, std::get<I>(value), room, depth + 1)),
-       ...);
-      return at;
-    } else {
-      return put_each<F>(s, p, room, depth + 1, std::get<I>(value)...);
-    }
+  if constexpr (F == form::positional) {
+    return field_putter{s, p, room, depth}(std::get<I>(value)...);
+  } else {
+    p = put_array_header(s.ensure(p, 5 + room), sizeof...(I));
+    ((p = s.ensure(p, room_for<F, std::tuple_element_t<I, T>> + room),
+      p = codec::encode_value<F>(s, p, std::get<I>(value), room, depth + 1)),
+     ...);
+    return p;
   }
-  (std::make_index_sequence<size>());
 }
 
 // Elements of known size go in blocks: one question a block. Few of them are one block.
@@ -274,7 +269,8 @@ template <form F, class T>
   } else if constexpr (k == kind::optional || k == kind::owner) {
     return put_optional<F>(s, p, value, room, depth);
   } else if constexpr (k == kind::tuple) {
-    return put_tuple<F>(s, p, value, room, depth);
+    return put_tuple<F>(s, p, value, room, depth,
+                        std::make_index_sequence<std::tuple_size_v<T>>());
   } else if constexpr (k == kind::variant) {
     return put_variant<F>(s, p, value, room, depth);
   } else if constexpr (k == kind::fixed_array || k == kind::sequence || k == kind::set) {

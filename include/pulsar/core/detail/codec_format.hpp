@@ -118,37 +118,34 @@ template <unsigned Tag, class U>
 
 // The narrowest form. Branches beat arithmetic on the width: the numbers of one field mostly have
 // the same one.
+inline std::byte* put_unsigned(std::byte* p, std::uint64_t value) noexcept {
+  if (value <= 0x7f) return put_byte(p, static_cast<std::uint8_t>(value));
+  if (value <= 0xff) return put_tagged<tag::uint8>(p, static_cast<std::uint8_t>(value));
+  if (value <= 0xffff) return put_tagged<tag::uint8 + 1>(p, static_cast<std::uint16_t>(value));
+  if (value <= 0xffffffff) return put_tagged<tag::uint8 + 2>(p, static_cast<std::uint32_t>(value));
+  return put_tagged<tag::uint8 + 3>(p, value);
+}
+
+inline std::byte* put_negative(std::byte* p, std::int64_t value) noexcept {
+  if (value >= -32) return put_byte(p, static_cast<std::uint8_t>(value));
+  if (value >= -0x80) return put_tagged<tag::int8>(p, static_cast<std::uint8_t>(value));
+  if (value >= -0x8000) return put_tagged<tag::int8 + 1>(p, static_cast<std::uint16_t>(value));
+  if (value >= -0x80000000LL) {
+    return put_tagged<tag::int8 + 2>(p, static_cast<std::uint32_t>(value));
+  }
+  return put_tagged<tag::int8 + 3>(p, static_cast<std::uint64_t>(value));
+}
+
 template <std::integral T>
 [[gnu::always_inline]] inline std::byte* put_integer(std::byte* p, T value) noexcept {
   if constexpr (std::is_signed_v<T>) {
-    if (value < 0) {
-      if (value >= -32) return put_byte(p, static_cast<std::uint8_t>(value));
-      if (sizeof(T) == 1 || value >= -0x80) {
-        return put_tagged<tag::int8>(p, static_cast<std::uint8_t>(value));
-      }
-      if (sizeof(T) == 2 || value >= -0x8000) {
-        return put_tagged<tag::int8 + 1>(p, static_cast<std::uint16_t>(value));
-      }
-      if (sizeof(T) == 4 || value >= -0x80000000LL) {
-        return put_tagged<tag::int8 + 2>(p, static_cast<std::uint32_t>(value));
-      }
-      return put_tagged<tag::int8 + 3>(p, static_cast<std::uint64_t>(value));
-    }
+    if (value < 0) return put_negative(p, value);
   }
-  const auto size = static_cast<unsigned_of<sizeof(T)>>(value);
-  if (size <= 0x7f) return put_byte(p, static_cast<std::uint8_t>(size));
-  if (size <= 0xff) return put_tagged<tag::uint8>(p, static_cast<std::uint8_t>(size));
-  if (sizeof(T) == 2 || size <= 0xffff) {
-    return put_tagged<tag::uint8 + 1>(p, static_cast<std::uint16_t>(size));
-  }
-  if (sizeof(T) == 4 || size <= 0xffffffff) {
-    return put_tagged<tag::uint8 + 2>(p, static_cast<std::uint32_t>(size));
-  }
-  return put_tagged<tag::uint8 + 3>(p, static_cast<std::uint64_t>(size));
+  return put_unsigned(p, static_cast<std::uint64_t>(value));
 }
 
 template <std::floating_point T>
-[[gnu::always_inline]] inline std::byte* put_float(std::byte* p, T value) noexcept {
+inline std::byte* put_float(std::byte* p, T value) noexcept {
   using U = unsigned_of<sizeof(T)>;
   *p = static_cast<std::byte>(sizeof(T) == 4 ? tag::float32 : tag::float64);
   store(p + 1, std::bit_cast<U>(value));

@@ -23,6 +23,22 @@ namespace pulsar::detail::codec {
 
 // -- numbers -----------------------------------------------------------------
 
+// The number of 1, 2, 4 or 8 bytes (`width` 0 to 3) behind the tag at p.
+[[gnu::always_inline]] inline const std::byte* get_number(
+    source& s, const std::byte* p, unsigned width, std::uint64_t& value, const char* expected) {
+  const std::byte* const at = p + 1;
+  const unsigned size = 1u << width;
+  const std::size_t left = s.left(at);
+  if (left >= 8) [[likely]] {
+    value = load<std::uint64_t>(at) >> (64 - 8 * size);
+  } else if (left >= size) {
+    value = load_bytes(at, width);
+  } else {
+    return s.fail(p, fault_kind::truncated, expected, size, left);
+  }
+  return at + size;
+}
+
 template <class T>
 consteval const char* name_integer() {
   if constexpr (std::is_signed_v<T>) {
@@ -39,7 +55,7 @@ consteval const char* name_integer() {
 }
 
 template <class T>
-[[gnu::always_inline]] inline const std::byte* get_integer(source& s, const std::byte* p, T& out) {
+inline const std::byte* get_integer(source& s, const std::byte* p, T& out) {
   using limits = std::numeric_limits<T>;
   if (p == s.end) [[unlikely]]
     return s.fail_type(p, name_integer<T>());
@@ -50,30 +66,19 @@ template <class T>
   }
   if (first - tag::uint8 < 8) [[likely]] {
     const unsigned width = first & 3;
-    const unsigned size = 1u << width;
-    if (s.left(p) <= size) [[unlikely]] {
-      return s.fail(p, fault_kind::truncated, "an integer", size, s.left(p) - 1);
+    std::uint64_t value = 0;
+    const std::byte* const at = get_number(s, p, width, value, "an integer");
+    if (at == nullptr) [[unlikely]]
+      return nullptr;
+    std::int64_t negative = 0;
+    if (first >= tag::int8) {
+      negative = extend_sign(value, width);
+      value = static_cast<std::uint64_t>(negative);
     }
-    const std::uint64_t value = load_width(p + 1, s.left(p + 1), width);
-    if (first < tag::int8) {
-      if (value <= static_cast<std::uint64_t>(limits::max())) [[likely]] {
-        out = static_cast<T>(value);
-        return p + 1 + size;
-      }
-    } else {
-      const std::int64_t negative = extend_sign(value, width);
-      bool fits = false;
-      if constexpr (std::is_signed_v<T>) {
-        fits = negative >= static_cast<std::int64_t>(limits::min()) &&
-               negative <= static_cast<std::int64_t>(limits::max());
-      } else {
-        fits = negative >= 0 &&
-               static_cast<std::uint64_t>(negative) <= static_cast<std::uint64_t>(limits::max());
-      }
-      if (fits) [[likely]] {
-        out = static_cast<T>(negative);
-        return p + 1 + size;
-      }
+    if (negative < 0 ? negative >= static_cast<std::int64_t>(limits::min())
+                     : value <= static_cast<std::uint64_t>(limits::max())) [[likely]] {
+      out = static_cast<T>(value);
+      return at;
     }
   }
   if constexpr (std::is_signed_v<T>) {
@@ -89,7 +94,7 @@ template <class T>
 [[gnu::noinline]] const std::byte* get_float_from_other(source& s, const std::byte* p, T& out);
 
 template <class T>
-[[gnu::always_inline]] inline const std::byte* get_float(source& s, const std::byte* p, T& out) {
+inline const std::byte* get_float(source& s, const std::byte* p, T& out) {
   constexpr unsigned own = sizeof(T) == 4 ? tag::float32 : tag::float64;
   if (s.left(p) > sizeof(T) && tag_at(p) == own) [[likely]] {
     out = std::bit_cast<T>(load<unsigned_of<sizeof(T)>>(p + 1));
@@ -140,7 +145,7 @@ const std::byte* get_float_from_other(source& s, const std::byte* p, T& out) {
 
 // The bytes of a string or of binary data, where they lie.
 template <unsigned First>
-[[gnu::always_inline]] inline const std::byte* get_span(
+inline const std::byte* get_span(
     source& s, const std::byte* p, const std::byte*& data, std::size_t& n, const char* expected) {
   if (p == s.end) [[unlikely]]
     return s.fail_type(p, expected);
@@ -149,13 +154,10 @@ template <unsigned First>
   if (First == tag::str8 && (first & 0xe0u) == tag::fixstr) {
     n = first & 0x1fu;
   } else if (first - First < 3) [[likely]] {
-    const unsigned width = first - First;
-    const unsigned size = 1u << width;
-    if (s.left(at) < size) [[unlikely]] {
-      return s.fail(p, fault_kind::truncated, "the length", size, s.left(at));
-    }
-    n = static_cast<std::size_t>(load_width(at, s.left(at), width));
-    at += size;
+    std::uint64_t length = 0;
+    if ((at = get_number(s, p, first - First, length, "the length")) == nullptr) [[unlikely]]
+      return nullptr;
+    n = static_cast<std::size_t>(length);
   } else {
     return s.fail_type(p, expected);
   }
@@ -173,9 +175,7 @@ inline const std::byte* get_binary_span(source& s,
   return get_span<tag::bin8>(s, p, data, n, "binary data");
 }
 
-[[gnu::always_inline]] inline const std::byte* get_text(source& s,
-                                                        const std::byte* p,
-                                                        std::string_view& out) {
+inline const std::byte* get_text(source& s, const std::byte* p, std::string_view& out) {
   const std::byte* data = nullptr;
   std::size_t n = 0;
   p = get_span<tag::str8>(s, p, data, n, "a string");
@@ -183,33 +183,37 @@ inline const std::byte* get_binary_span(source& s,
   return p;
 }
 
-// How many elements follow: `Bytes` is the least that each of them takes.
+// How many elements follow, in whatever form: `Bytes` is the least that each of them takes.
 template <unsigned Fix, unsigned First, unsigned Bytes>
-[[gnu::always_inline]] inline const std::byte* get_count(
+[[gnu::noinline]] const std::byte* get_any_count(
     source& s, const std::byte* p, std::size_t& n, unsigned depth, const char* expected) {
-  if (p == s.end) [[unlikely]]
-    return s.fail_type(p, expected);
+  if (p == s.end) return s.fail_type(p, expected);
   const unsigned first = tag_at(p);
   const std::byte* at = p + 1;
-  if ((first & 0xf0u) == Fix) [[likely]] {
+  if ((first & 0xf0u) == Fix) {
     n = first & 0xfu;
   } else if (first - First < 2) {
-    const unsigned width = first - First + 1;
-    const unsigned size = 1u << width;
-    if (s.left(at) < size) [[unlikely]] {
-      return s.fail(p, fault_kind::truncated, "the length", size, s.left(at));
-    }
-    n = static_cast<std::size_t>(load_width(at, s.left(at), width));
-    at += size;
+    std::uint64_t length = 0;
+    if ((at = get_number(s, p, first - First + 1, length, "the length")) == nullptr) return nullptr;
+    n = static_cast<std::size_t>(length);
   } else {
     return s.fail_type(p, expected);
   }
-  if (s.left(at) / Bytes < n) [[unlikely]] {
-    return s.fail(p, fault_kind::count, expected, n, s.left(at));
-  }
-  if (depth >= max_depth) [[unlikely]]
-    return s.fail(p, fault_kind::depth, "");
+  if (s.left(at) / Bytes < n) return s.fail(p, fault_kind::count, expected, n, s.left(at));
+  if (depth >= max_depth) return s.fail(p, fault_kind::depth, "");
   return at;
+}
+
+// The same; most counts stand in the tag.
+template <unsigned Fix, unsigned First, unsigned Bytes>
+inline const std::byte* get_count(
+    source& s, const std::byte* p, std::size_t& n, unsigned depth, const char* expected) {
+  if (p != s.end && (tag_at(p) & 0xf0u) == Fix && depth < max_depth) [[likely]] {
+    n = tag_at(p) & 0xfu;
+    if (s.left(p) > n * Bytes) [[likely]]
+      return p + 1;
+  }
+  return get_any_count<Fix, First, Bytes>(s, p, n, depth, expected);
 }
 
 [[gnu::always_inline]] inline const std::byte* get_array(source& s,
@@ -224,6 +228,22 @@ template <unsigned Fix, unsigned First, unsigned Bytes>
                                                              std::size_t& n,
                                                              unsigned depth) {
   return get_count<tag::fixmap, tag::map16, 2>(s, p, n, depth, "a map");
+}
+
+// The head of an array of `count` elements.
+inline const std::byte* get_exactly(source& s,
+                                    const std::byte* p,
+                                    std::size_t count,
+                                    unsigned depth,
+                                    const char* expected,
+                                    const char* elements,
+                                    fault_kind otherwise = fault_kind::exact) {
+  std::size_t n = 0;
+  const std::byte* const at = p;
+  p = get_array(s, p, n, depth, expected);
+  if (p != nullptr && n != count) [[unlikely]]
+    return s.fail(at, otherwise, elements, count, n);
+  return p;
 }
 
 inline bool is_map_tag(unsigned first) noexcept {
@@ -306,11 +326,9 @@ inline const std::byte* get_extension(
   if (first - tag::fixext1 < 5) {
     n = std::size_t{1} << (first - tag::fixext1);
   } else if (first - tag::ext8 < 3) {
-    const unsigned width = first - tag::ext8;
-    const unsigned size = 1u << width;
-    if (s.left(p) < size) return s.fail(at, fault_kind::truncated, "the length", size, s.left(p));
-    n = static_cast<std::size_t>(load_width(p, s.left(p), width));
-    p += size;
+    std::uint64_t length = 0;
+    if ((p = get_number(s, at, first - tag::ext8, length, "the length")) == nullptr) return nullptr;
+    n = static_cast<std::size_t>(length);
   } else {
     return s.fail_type(at, expected);
   }

@@ -6,19 +6,16 @@
 #include <pulsar/core/detail/codec_format.hpp>
 #include <pulsar/core/error.hpp>
 
+#include <fmt/core.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <string>
 
 namespace pulsar::detail::codec {
 
-// The number of 1, 2, 4 or 8 bytes (`width` 0 to 3) at p, where `left` bytes are left.
-[[gnu::always_inline]] inline std::uint64_t load_width(const std::byte* p,
-                                                       std::size_t left,
-                                                       unsigned width) noexcept {
-  if (left >= 8) [[likely]] {
-    return load<std::uint64_t>(p) >> (64 - (8u << width));
-  }
+// The number of 1, 2, 4 or 8 bytes (`width` 0 to 3) at p, byte by byte.
+inline std::uint64_t load_bytes(const std::byte* p, unsigned width) noexcept {
   std::uint64_t value = 0;
   for (unsigned i = 0; i < 1u << width; ++i) {
     value = value << 8 | std::to_integer<std::uint64_t>(p[i]);
@@ -78,6 +75,13 @@ struct source {
     return begin;
   }
 
+  // Whether reading ended well, and with the last byte.
+  bool finish(const std::byte* p) noexcept {
+    if (p != nullptr && p != end) [[unlikely]]
+      p = fail(p, fault_kind::trailing, "", 0, left(p));
+    return p != nullptr;
+  }
+
   std::size_t left(const std::byte* p) const noexcept { return static_cast<std::size_t>(end - p); }
 
   [[gnu::noinline, gnu::cold]] const std::byte* fail(const std::byte* at,
@@ -95,15 +99,19 @@ struct source {
                static_cast<std::size_t>(at - begin),
                want,
                got};
-    const unsigned width = problem.found & 3;
-    if (what == fault_kind::type && problem.found - tag::uint8 < 8 &&
-        left(at) > std::size_t{1} << width) {
-      problem.got = load_width(at + 1, left(at + 1), width);
-      if (problem.found >= tag::int8) {
-        problem.got = static_cast<std::uint64_t>(extend_sign(problem.got, width));
-      }
-    }
+    if (what == fault_kind::type) problem.got = integer_at(at);
     return nullptr;
+  }
+
+  // As two's complement.
+  std::uint64_t integer_at(const std::byte* at) const noexcept {
+    const unsigned first = problem.found;
+    if (first < tag::fixmap) return first;
+    if (first >= tag::negative) return static_cast<std::uint64_t>(extend_sign(first & 0xff, 0));
+    const unsigned width = first & 3;
+    if (first - tag::uint8 >= 8 || left(at) <= std::size_t{1} << width) return 0;
+    const std::uint64_t value = load_bytes(at + 1, width);
+    return first < tag::int8 ? value : static_cast<std::uint64_t>(extend_sign(value, width));
   }
 
   [[gnu::noinline, gnu::cold]] const std::byte* fail_type(const std::byte* at,
@@ -130,70 +138,65 @@ struct source {
 
 // What stands at a tag, for people.
 inline std::string describe(const fault& f) {
-  if (f.found > 0xff) return "the end of the data";
-  if (f.found < tag::fixmap) return "the integer " + std::to_string(f.found);
-  if (f.found < tag::fixarray) return "a map";
-  if (f.found < tag::fixstr) return "an array";
-  if (f.found < tag::nil) return "a string";
-  if (f.found >= tag::negative) {
-    return "the integer " + std::to_string(static_cast<int>(f.found) - 0x100);
+  const unsigned first = f.found;
+  const char* what = "nil";
+  if (first > 0xff) {
+    what = "the end of the data";
+  } else if (first < tag::fixmap || first >= tag::negative || first - tag::uint8 < 8) {
+    return "the integer " + (first < tag::int8 ? std::to_string(f.got)
+                                               : std::to_string(static_cast<std::int64_t>(f.got)));
+  } else if (first < tag::fixarray || first >= tag::map16) {
+    what = "a map";
+  } else if (first < tag::fixstr || first >= tag::array16) {
+    what = "an array";
+  } else if (first < tag::nil || first >= tag::str8) {
+    what = "a string";
+  } else if (first >= tag::fixext1 || first - tag::ext8 < 3) {
+    what = "an extension";
+  } else if (first >= tag::float32) {
+    what = "a floating-point number";
+  } else if (first >= tag::bin8) {
+    what = "binary data";
+  } else if (first >= tag::no) {
+    what = "a boolean";
+  } else if (first == tag::reserved) {
+    what = "the reserved byte 0xc1";
   }
-  if (f.found >= tag::map16) return "a map";
-  if (f.found >= tag::array16) return "an array";
-  if (f.found >= tag::str8) return "a string";
-  if (f.found >= tag::fixext1) return "an extension";
-  if (f.found >= tag::int8) {
-    return "the integer " + std::to_string(static_cast<std::int64_t>(f.got));
-  }
-  if (f.found >= tag::uint8) return "the integer " + std::to_string(f.got);
-  if (f.found >= tag::float32) return "a floating-point number";
-  if (f.found >= tag::ext8) return "an extension";
-  if (f.found >= tag::bin8) return "binary data";
-  if (f.found >= tag::no) return "a boolean";
-  return f.found == tag::nil ? "nil" : "the reserved byte 0xc1";
+  return what;
 }
 
 inline std::string explain(const fault& f) {
-  const auto number = [](std::uint64_t n) { return std::to_string(n); };
-  std::string text;
+  const char* sentence = "no error";
   switch (f.what) {
-    case fault_kind::none: return "no error";
-    case fault_kind::type:
-      text = std::string("expected ") + f.expected + " but found " + describe(f);
-      break;
+    case fault_kind::none: break;
+    case fault_kind::type: sentence = "expected {0} but found {4} at offset {3}"; break;
     case fault_kind::truncated:
-      text = "expected " + number(f.want) + " bytes of " + f.expected + " but only " +
-             number(f.got) + " are left";
+      sentence = "expected {1} bytes of {0} but only {2} are left at offset {3}";
       break;
     case fault_kind::count:
-      text = "expected " + number(f.want) + " elements of " + f.expected + " but only " +
-             number(f.got) + " bytes are left";
+      sentence = "expected {1} elements of {0} but only {2} bytes are left at offset {3}";
       break;
     case fault_kind::exact:
-      text =
-          "expected exactly " + number(f.want) + " " + f.expected + " but found " + number(f.got);
+      sentence = "expected exactly {1} {0} but found {2} at offset {3}";
       break;
     case fault_kind::arity:
-      text = "expected " + number(f.want) + (f.want == 1 ? " argument" : " arguments") +
-             " but got " + number(f.got);
+      sentence = f.want == 1 ? "expected {1} argument but got {2} at offset {3}"
+                             : "expected {1} arguments but got {2} at offset {3}";
       break;
-    case fault_kind::range:
-      text = std::string("expected ") + f.expected + " below " + number(f.want) + " but found " +
-             number(f.got);
-      break;
-    case fault_kind::repeated: text = std::string(f.expected) + " occurs twice"; break;
-    case fault_kind::crowded: text = "more than 256 keys have one hash"; break;
+    case fault_kind::range: sentence = "expected {0} below {1} but found {2} at offset {3}"; break;
+    case fault_kind::repeated: sentence = "{0} occurs twice at offset {3}"; break;
+    case fault_kind::crowded: sentence = "more than 256 keys have one hash at offset {3}"; break;
     case fault_kind::trailing:
-      text = "expected the end of the data but found " + number(f.got) + " more bytes";
+      sentence = "expected the end of the data but found {2} more bytes at offset {3}";
       break;
-    case fault_kind::depth: text = "nested deeper than 64 levels"; break;
-    case fault_kind::size:
-      return number(f.got) + " bytes are more than the limit of " + number(f.want);
+    case fault_kind::depth: sentence = "nested deeper than 64 levels at offset {3}"; break;
+    case fault_kind::size: sentence = "{2} bytes are more than the limit of {1}"; break;
     case fault_kind::memory:
-      text = "decoding would take more than the limit of " + number(f.want) + " bytes of memory";
+      sentence = "decoding would take more than the limit of {1} bytes of memory at offset {3}";
       break;
   }
-  return text + " at offset " + number(f.offset);
+  return fmt::vformat(
+      sentence, fmt::make_format_args(f.expected, f.want, f.got, f.offset, describe(f)));
 }
 
 }  // namespace pulsar::detail::codec
