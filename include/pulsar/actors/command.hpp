@@ -127,15 +127,9 @@ struct command_traits {
   static constexpr std::size_t arity = std::tuple_size_v<arguments>;
   static constexpr bool asynchronous = is_future<returned>;
 
-  template <class A>
-  static returned call(A& actor, arguments& args) {
-    return invoke(actor, args, std::make_index_sequence<arity>());
-  }
-
- private:
   // By hand, for std::apply costs each command six functions.
   template <class A, std::size_t... I>
-  static returned invoke(A& actor, [[maybe_unused]] arguments& args, std::index_sequence<I...>) {
+  static returned call(A& actor, [[maybe_unused]] arguments& args, std::index_sequence<I...>) {
     if constexpr (std::is_member_pointer_v<decltype(Function)>) {
       return (static_cast<owner&>(actor).*Function)(
           static_cast<std::tuple_element_t<I, parameters>&&>(std::get<I>(args))...);

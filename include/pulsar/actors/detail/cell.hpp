@@ -61,6 +61,9 @@ class wire_sink {
   explicit operator bool() const noexcept { return static_cast<bool>(to_); }
   void operator()(wire_outcome&& outcome) const { to_->receive(number_, std::move(outcome)); }
 
+  outcome_receiver& receiver() const noexcept { return *to_; }
+  std::uint64_t number() const noexcept { return number_; }
+
  private:
   counted_pointer<outcome_receiver> to_;
   std::uint64_t number_ = 0;

@@ -210,66 +210,70 @@ class local_cell final : public actor_cell {
 
 // -- asking ------------------------------------------------------------------------
 
-/// Brings outcomes to the loop of the sender.
-class loop_outcomes final : public outcome_receiver {
- public:
-  explicit loop_outcomes(event_loop& loop) : home_(loop), inbox_(loop_access::inbox(loop)) {}
-
-  void receive(std::uint64_t number, wire_outcome&& outcome) override {
-    if (event_loop::running() == &home_) return settle(home_, number, std::move(outcome));
-    auto* node = new arrival(home_, number, std::move(outcome));
-    if (!inbox_->push(node)) delete node;
-  }
-
- private:
-  struct arrival : task_node, recycled {
-    arrival(event_loop& h, std::uint64_t n, wire_outcome&& o)
-        : task_node(&run), home(h), number(n), outcome(std::move(o)) {}
-    static void run(task_node* node, bool drop) {
-      auto* self = static_cast<arrival*>(node);
-      if (!drop) settle(self->home, self->number, std::move(self->outcome));
-      delete self;
-    }
-    event_loop& home;
-    std::uint64_t number;
-    wire_outcome outcome;
-  };
-
-  static void settle(event_loop& loop, std::uint64_t number, wire_outcome&& outcome) {
-    auto* table = loop_access::find_local<call_table>(loop);
-    auto* call = table == nullptr ? nullptr : table->leave(number);
-    if (call != nullptr) call->settle_encoded(std::move(outcome));  // else it is late
-  }
-
-  event_loop& home_;
-  const counted_pointer<loop_inbox> inbox_;
-};
-
-/// A sink for the call of that number in `loop`.
-inline wire_sink sink_of(event_loop& loop, std::uint64_t number) {
-  auto& table = loop_access::local<call_table>(loop);
-  if (!table.outcomes) {
-    table.outcomes = counted_pointer<outcome_receiver>(new loop_outcomes(loop));
-  }
-  return {*table.outcomes, number};
-}
-
 inline std::exception_ptr empty_reference(std::string_view what) {
   return std::make_exception_ptr(
       error(errc::unknown_actor,
             fmt::format("{} through a reference that refers to no actor", what)));
 }
 
+inline std::exception_ptr has_ended(const actor_cell& cell) {
+  return std::make_exception_ptr(error(errc::actor_gone, "'" + cell.name + "' has ended"));
+}
+
+template <class R>
+remote_ask<R>* new_remote_ask(event_loop& here, std::string_view command, const actor_cell& cell,
+                              event_loop::duration timeout) {
+  return new remote_ask<R>(here, fmt::format("'{}' of '{}'", command, cell.name), timeout);
+}
+
 template <class R>
 future<R> ask_encoded(actor_cell& cell, std::string_view command, buffer arguments,
                       event_loop::duration timeout) {
   event_loop& here = event_loop::current();
-  auto* call = new remote_ask<R>(here, fmt::format("'{}' of '{}'", command, cell.name));
+  auto* call = new_remote_ask<R>(here, command, cell, timeout);
   auto result = future_access::make<R>(call);
-  call->arm(timeout);
   cell.post_encoded(command, std::move(arguments), here.time() + timeout,
                     sink_of(here, call->number()));
   return result;
+}
+
+/// For an actor on another thread. Out of the way of those in this loop.
+template <class Returned>
+[[gnu::noinline]] future<unwrapped<Returned>> ask_thread(event_loop& here, call_of<Returned>* call,
+                                                         event_loop::duration timeout) {
+  using result = unwrapped<Returned>;
+  actor_cell& cell = *call->target;
+  auto* waiting = new_remote_ask<result>(here, call->name(), cell, timeout);
+  auto answer = future_access::make<result>(waiting);
+  call->answer_elsewhere(sink_of(here, waiting->number()));
+  call->deadline = here.time() + timeout;
+  if (!cell.inbox->push(call)) call->refuse(has_ended(cell));
+  return answer;
+}
+
+/// For an actor of this process.
+template <class Returned>
+future<unwrapped<Returned>> ask_local(event_loop& here, call_of<Returned>* call,
+                                      event_loop::duration timeout) {
+  actor_cell& cell = *call->target;
+  if (cell.loop != &here) return ask_thread<Returned>(here, call, timeout);
+  auto answer = call->answer_here(timeout);
+  if (cell.actor != nullptr) {
+    actor_access::deliver(*cell.actor, call);
+  } else {
+    call->refuse(has_ended(cell));
+  }
+  return answer;
+}
+
+inline void tell_local(command_call* call) {
+  actor_cell& cell = *call->target;
+  if (event_loop::find_current() == cell.loop) {
+    if (cell.actor != nullptr) return actor_access::deliver(*cell.actor, call);
+  } else if (cell.inbox->push(call)) {
+    return;
+  }
+  call->refuse(has_ended(cell));
 }
 
 /// Actors of the machinery, whose commands are few and come from other processes: they go in
@@ -281,36 +285,17 @@ template <class Entry, class A>
 future<typename Entry::traits::result> ask(actor_cell* cell,
                                            typename Entry::traits::arguments&& arguments,
                                            event_loop::duration timeout, buffer prefix = {}) {
-  using result = typename Entry::traits::result;
+  using traits = typename Entry::traits;
+  using result = typename traits::result;
   event_loop& here = event_loop::current();
   if (cell == nullptr) return make_exceptional_future<result>(empty_reference("send"));
   if constexpr (!only_encoded<A>) {
-    if (cell->loop == &here) {
-      if (cell->actor == nullptr) {
-        return make_exceptional_future<result>(std::make_exception_ptr(
-            error(errc::actor_gone, "'" + cell->name + "' has ended")));
-      }
-      auto* call = new ask_call<Entry, A>(cell, std::move(arguments));
-      auto answer = future_access::make<result>(call);
-      call->arm(timeout);
-      actor_access::deliver(*cell->actor, call);
-      return answer;
-    }
     if (cell->local()) {
-      auto* waiting =
-          new remote_ask<result>(here, fmt::format("'{}' of '{}'", Entry::name, cell->name));
-      auto answer = future_access::make<result>(waiting);
-      waiting->arm(timeout);
-      auto* call = new thread_call<Entry, A>(cell, std::move(arguments), here, waiting->number());
-      call->deadline = here.time() + timeout;
-      if (!cell->inbox->push(call)) {
-        call->refuse(std::make_exception_ptr(
-            error(errc::actor_gone, "'" + cell->name + "' has ended: its thread is gone")));
-      }
-      return answer;
+      return ask_local<typename traits::returned>(
+          here, new typed_call<Entry, A>(cell, std::move(arguments)), timeout);
     }
   }
-  if constexpr (wire_entry<Entry> && encodable<typename Entry::traits::arguments> &&
+  if constexpr (wire_entry<Entry> && encodable<typename traits::arguments> &&
                 (std::is_void_v<result> || decodable<result>)) {
     encode(prefix, arguments);
     return ask_encoded<result>(*cell, wire_name<Entry>::value, std::move(prefix), timeout);
@@ -325,16 +310,7 @@ void tell(actor_cell* cell, typename Entry::traits::arguments&& arguments, buffe
     std::rethrow_exception(empty_reference("tell"));
   }
   if constexpr (!only_encoded<A>) {
-    if (cell->local()) {
-      auto* call = new tell_call<Entry, A>(cell, std::move(arguments));
-      if (event_loop::find_current() == cell->loop) {
-        if (cell->actor != nullptr) return actor_access::deliver(*cell->actor, call);
-      } else if (cell->inbox->push(call)) {
-        return;
-      }
-      return call->refuse(std::make_exception_ptr(
-          error(errc::actor_gone, "'" + cell->name + "' has ended")));
-    }
+    if (cell->local()) return tell_local(new typed_call<Entry, A>(cell, std::move(arguments)));
   }
   if constexpr (wire_entry<Entry> && encodable<typename Entry::traits::arguments>) {
     encode(prefix, arguments);

@@ -11,10 +11,11 @@
 #include <pulsar/core/future.hpp>
 #include <pulsar/core/log.hpp>
 
+#include <cstddef>
 #include <cstdint>
 #include <exception>
 #include <memory>
-#include <optional>
+#include <new>
 #include <span>
 #include <string>
 #include <string_view>
@@ -23,7 +24,6 @@
 #include <typeinfo>
 #include <utility>
 #include <variant>
-#include <vector>
 
 namespace pulsar::detail {
 
@@ -34,211 +34,89 @@ void command_started(actor_base& actor, invocation* what) noexcept;
 void command_ended(actor_base& actor, invocation* what) noexcept;
 void command_finished(actor_base& actor, invocation* what) noexcept;
 
-/// Runs the command of `Entry` on an actor of type `A`; `Final` says what becomes of the outcome:
-/// `done(value...)` or `failed(exception)`, each of which ends it. `threw` is what the command itself
-/// failed with.
-template <class Final, class Entry, class A>
-class command_call : public invocation {
+// -- the sender's side -------------------------------------------------------------
+
+/// A sender's future with its deadline.
+class asked_state : public hand_made_state {
  public:
-  using traits = typename Entry::traits;
-  using result = typename traits::result;
-
-  command_call(actor_cell* t, typename traits::arguments&& a) : invocation(t), arguments_(std::move(a)) {
-    if constexpr (requires { Entry::control; }) control = Entry::control;
+  asked_state(event_loop& l, event_loop::duration timeout) : hand_made_state(l) {
+    count = 2;  // the future's, and that of whoever settles it
+    handed_out = true;
+    loop_access::arm_after(l, timer_, timeout);
   }
 
-  void run(actor_base& actor) final {
-    auto& self = static_cast<Final&>(*this);
-    A& a = static_cast<A&>(actor);
-    // Only the command throws in here: what it gives is passed on by functions that do not.
-    try {
-      if constexpr (traits::asynchronous) {
-        inner_ = traits::call(a, arguments_);
-        if (!inner_.valid()) throw error(errc::broken_promise, "the command returned an empty future");
-      } else if constexpr (std::is_void_v<result>) {
-        traits::call(a, arguments_);
-        command_finished(actor, this);
-        self.done();
-      } else {
-        result value = traits::call(a, arguments_);
-        command_finished(actor, this);
-        self.done(std::move(value));
-      }
-    } catch (...) {
-      auto why = std::current_exception();
-      command_finished(actor, this);
-      self.threw(std::move(why));
-      return;
-    }
-    if constexpr (traits::asynchronous) {
-      if (inner_.done()) {
-        command_finished(actor, this);
-        pass_on();
-        return;
-      }
-      actor_ = &actor;
-      command_started(actor, this);
-      add_callback(*future_access::slot(inner_), &ended_);
-    }
-  }
-
-  void refuse(std::exception_ptr why) noexcept override {
-    static_cast<Final&>(*this).failed(std::move(why));
-  }
-
-  void threw(std::exception_ptr why) noexcept { static_cast<Final&>(*this).failed(std::move(why)); }
-
-  void cancel() noexcept override { inner_.cancel(); }
-  void abandon() noexcept override {
-    // Frees the frame, which tells `ended_`, which ends this object.
-    [[maybe_unused]] const auto freed = std::move(inner_);
-  }
-
- private:
-  struct ended_node : task_node {
-    explicit ended_node(command_call& c) noexcept : task_node(&run), owner(c) {}
-    static void run(task_node* node, bool drop) {
-      command_call& c = static_cast<ended_node*>(node)->owner;
-      if (drop) {
-        // The loop closes, and lets go of the future here, in its thread: this may end in another.
-        { [[maybe_unused]] const auto freed = std::move(c.inner_); }
-        static_cast<Final&>(c).failed(std::make_exception_ptr(error(errc::loop_closed)));
-        return;
-      }
-      command_ended(*c.actor_, &c);
-      command_finished(*c.actor_, &c);
-      c.pass_on();
-    }
-    command_call& owner;
-  };
-
-  void pass_on() noexcept {
-    auto& self = static_cast<Final&>(*this);
-    // Its frame belongs to this thread; `self` may go to the sender's.
-    future<result> ended = std::move(inner_);
-    if (auto failure = ended.exception()) return self.threw(std::move(failure));
-    try {
-      if constexpr (std::is_void_v<result>) {
-        ended.result();
-        self.done();
-      } else {
-        result value = ended.result();
-        self.done(std::move(value));
-      }
-    } catch (...) {  // of moving the value
-      self.threw(std::current_exception());
-    }
-  }
-
-  typename traits::arguments arguments_;
-  struct no_future {
-    bool cancel() noexcept { return false; }
-  };
-  struct no_node {
-    explicit no_node(command_call&) noexcept {}
-  };
-  std::conditional_t<traits::asynchronous, future<result>, no_future> inner_;
-  std::conditional_t<traits::asynchronous, ended_node, no_node> ended_{*this};
-  actor_base* actor_ = nullptr;
-};
-
-// -- without a reply -------------------------------------------------------------
-
-template <class Entry, class A>
-class tell_call final : public command_call<tell_call<Entry, A>, Entry, A> {
- public:
-  using command_call<tell_call, Entry, A>::command_call;
-
-  template <class... V>
-  void done(V&&...) noexcept {
-    delete this;
-  }
-  void failed(std::exception_ptr why) noexcept {
-    log::warning("a tell of '{}' to '{}' failed: {}", Entry::name, this->target->name,
-                 describe(why));
-    delete this;
-  }
-};
-
-// -- in the same loop ------------------------------------------------------------
-
-/// The command and the state of the sender's future in one.
-template <class Entry, class A>
-class ask_call final : public shared_state<typename Entry::traits::result>,
-                       public command_call<ask_call<Entry, A>, Entry, A> {
-  using state_type = shared_state<typename Entry::traits::result>;
-  using call_type = command_call<ask_call, Entry, A>;
-
- public:
-  ask_call(actor_cell* t, typename Entry::traits::arguments&& a)
-      : state_type(*t->loop), call_type(t, std::move(a)) {
-    this->count = 2;  // the future's, and the command's
-    this->handed_out = true;
-  }
-
-  static void* operator new(std::size_t size) { return recycler::allocate(size); }
-  static void operator delete(void* memory, std::size_t size) noexcept {
-    recycler::deallocate(memory, size);
-  }
-
-  template <class... V>
-  void done(V&&... value) noexcept {
+  /// The end of whoever settles it.
+  void end() noexcept {
     timer_.cancel();
-    if (!state_type::done()) {
-      try {
-        this->succeed(std::forward<V>(value)...);
-      } catch (...) {  // of moving the value
-        this->fail(std::current_exception());
-      }
-    }
-    this->drop();
-  }
-  /// As from another thread: the caller must not be able to tell.
-  void threw(std::exception_ptr why) noexcept { failed(put_together(take_apart(why))); }
-  void failed(std::exception_ptr why) noexcept {
-    timer_.cancel();
-    if (!state_type::done()) this->fail(std::move(why));
-    this->drop();
+    drop();
   }
 
-  void arm(event_loop::duration timeout) noexcept {
-    loop_access::arm_after(*state_type::loop, timer_, timeout);
-  }
+ protected:
+  virtual void on_deadline() noexcept = 0;
 
  private:
   struct deadline_node : timer_node {
-    explicit deadline_node(ask_call& c) noexcept : timer_node(&fire), owner(c) {}
+    explicit deadline_node(asked_state& s) noexcept : timer_node(&fire), owner(s) {}
     static void fire(timer_node* node, bool drop) {
-      ask_call& c = static_cast<deadline_node*>(node)->owner;
-      if (drop || c.state_type::done()) return;
-      c.expired = true;
-      c.fail(std::make_exception_ptr(error(
-          errc::timed_out,
-          "'" + c.target->name + "' did not answer '" + std::string(Entry::name) + "' in time")));
+      if (!drop) static_cast<deadline_node*>(node)->owner.on_deadline();
     }
-    ask_call& owner;
+    asked_state& owner;
   };
 
   deadline_node timer_{*this};
 };
 
-// -- from another thread -----------------------------------------------------------
+class call_table;
 
 /// A sender's future whose outcome comes from outside its loop, found again by a number. The
 /// number of a future that is done means nothing, so a late reply is dropped.
-class pending_call {
+class pending_call : public asked_state {
  public:
-  pending_call() noexcept = default;
-  pending_call(const pending_call&) = delete;
-  pending_call& operator=(const pending_call&) = delete;
+  inline pending_call(event_loop& l, std::string asked, event_loop::duration timeout);
 
-  virtual void settle_encoded(wire_outcome&& outcome) = 0;
-  virtual void settle_failed(std::exception_ptr why) = 0;
+  std::uint64_t number() const noexcept { return number_; }
+
+  /// `from` is of the future's type, and moved away.
+  void settle(void* from) noexcept {
+    try {
+      if (!done()) take_value(from);
+    } catch (...) {  // of moving it
+      fail(std::current_exception());
+    }
+    end();
+  }
+  void settle_encoded(wire_outcome&& outcome) {
+    if (!outcome.failure.type.empty()) return settle_failed(put_together(outcome.failure));
+    if (!done()) take_encoded(outcome.value);
+    end();
+  }
+  void settle_failed(std::exception_ptr why) noexcept {
+    if (!done()) fail(std::move(why));
+    end();
+  }
+
+  inline void on_cancelled() noexcept final;
 
   pending_call* next_failed = nullptr;  // while the table ends
 
  protected:
-  virtual ~pending_call() = default;
+  virtual void take_value(void* from) = 0;
+  virtual void take_encoded(buffer& from) = 0;
+
+  void refuse_result(const decode_failure& bad) noexcept {
+    fail(std::make_exception_ptr(
+        error(bad.code(), "the result of " + what_ + ": " + bad.message())));
+  }
+  void refuse_result() noexcept {
+    fail(std::make_exception_ptr(error(errc::not_encodable, "the result of " + what_)));
+  }
+
+ private:
+  inline void on_deadline() noexcept final;
+
+  call_table& table_;
+  const std::uint64_t number_;
+  const std::string what_;
 };
 
 /// The pending calls of one loop.
@@ -267,182 +145,412 @@ class call_table final : public loop_extension {
   /// Takes the call out; null if nobody waits any more.
   pending_call* leave(std::uint64_t number) noexcept { return calls_.erase(number); }
 
-  counted_pointer<outcome_receiver> outcomes;  // of those sent in encoded form; see dispatch.hpp
+  counted_pointer<outcome_receiver> outcomes;  // of those sent in encoded form; see sink_of
 
  private:
   number_map<pending_call> calls_;
   std::uint64_t last_ = 0;
 };
 
+pending_call::pending_call(event_loop& l, std::string asked, event_loop::duration timeout)
+    : asked_state(l, timeout),
+      table_(loop_access::local<call_table>(l)),
+      number_(table_.enter(*this)),
+      what_(std::move(asked)) {}
+
+void pending_call::on_cancelled() noexcept {
+  if (table_.leave(number_) != nullptr) end();
+}
+
+void pending_call::on_deadline() noexcept {
+  if (table_.leave(number_) == nullptr) return;
+  settle_failed(
+      std::make_exception_ptr(error(errc::timed_out, "no answer to " + what_ + " in time")));
+}
+
 template <class R>
-class remote_ask final : public shared_state<R>, public pending_call {
+class remote_ask final : public shared_state<R, pending_call> {
  public:
-  remote_ask(event_loop& l, std::string asked)
-      : shared_state<R>(l),
-        table_(loop_access::local<call_table>(l)),
-        what_(std::move(asked)) {
-    this->count = 2;  // the future's, and the table's
-    this->handed_out = true;
-    number_ = table_.enter(*this);
-  }
+  using shared_state<R, pending_call>::shared_state;
 
-  std::uint64_t number() const noexcept { return number_; }
-
-  void arm(event_loop::duration timeout) noexcept {
-    loop_access::arm_after(*this->loop, timer_, timeout);
-  }
-
-  template <class... V>
-  void settle(V&&... value) {
-    timer_.cancel();
-    if (!this->done()) this->succeed(std::forward<V>(value)...);
-    this->drop();
-  }
-
-  void settle_failed(std::exception_ptr why) override {
-    timer_.cancel();
-    if (!this->done()) this->fail(std::move(why));
-    this->drop();
-  }
-
-  void settle_encoded(wire_outcome&& outcome) override {
-    if (!outcome.failure.type.empty()) return settle_failed(put_together(outcome.failure));
+ private:
+  void take_value([[maybe_unused]] void* from) override {
     if constexpr (std::is_void_v<R>) {
-      settle();
+      this->succeed();
+    } else {
+      this->succeed(std::move(*static_cast<R*>(from)));
+    }
+  }
+
+  void take_encoded([[maybe_unused]] buffer& from) override {
+    if constexpr (std::is_void_v<R>) {
+      this->succeed();
     } else if constexpr (std::is_same_v<R, buffer>) {
-      settle(std::move(outcome.value));
+      this->succeed(std::move(from));
     } else if constexpr (decodable<R>) {
       R decoded{};
-      if (const auto bad = try_decode(outcome.value.readable(), decoded)) {
-        settle_failed(std::make_exception_ptr(
-            error(bad.code(), "the result of " + what_ + ": " + bad.message())));
+      if (const auto bad = try_decode(from.readable(), decoded)) {
+        this->refuse_result(bad);
       } else {
-        settle(std::move(decoded));
+        this->succeed(std::move(decoded));
       }
     } else {
-      settle_failed(std::make_exception_ptr(error(errc::not_encodable, "the result of " + what_)));
+      this->refuse_result();
     }
   }
-
-  void on_cancelled() noexcept override {
-    timer_.cancel();
-    if (table_.leave(number_) != nullptr) this->drop();
-  }
-
- private:
-  struct deadline_node : timer_node {
-    explicit deadline_node(remote_ask& c) noexcept : timer_node(&fire), owner(c) {}
-    static void fire(timer_node* node, bool drop) {
-      remote_ask& c = static_cast<deadline_node*>(node)->owner;
-      if (drop || c.table_.leave(c.number_) == nullptr) return;
-      c.settle_failed(
-          std::make_exception_ptr(error(errc::timed_out, "no answer to " + c.what_ + " in time")));
-    }
-    remote_ask& owner;
-  };
-
-  call_table& table_;
-  std::uint64_t number_ = 0;
-  std::string what_;
-  deadline_node timer_{*this};
 };
 
-/// Runs in the actor's thread; goes back to the sender's with what came out.
-template <class Entry, class A>
-class thread_call final : public command_call<thread_call<Entry, A>, Entry, A> {
-  using base = command_call<thread_call, Entry, A>;
-  using result = typename Entry::traits::result;
-
+/// Brings outcomes to the loop of the sender.
+class loop_outcomes final : public outcome_receiver {
  public:
-  thread_call(actor_cell* t, typename Entry::traits::arguments&& a, event_loop& sender,
-              std::uint64_t number)
-      : base(t, std::move(a)),
-        sender_(&sender),
-        inbox_(loop_access::inbox(sender)),
-        number_(number) {}
+  explicit loop_outcomes(event_loop& loop) : home_(loop), inbox_(loop_access::inbox(loop)) {}
 
-  template <class... V>
-  void done(V&&... value) noexcept {
-    try {
-      value_.emplace(std::forward<V>(value)...);
-    } catch (...) {  // of moving the value
-      failure_ = take_apart(std::current_exception());
-    }
-    go_back();
+  void receive(std::uint64_t number, wire_outcome&& outcome) override {
+    if (event_loop::running() == &home_) return settle(home_, number, std::move(outcome));
+    auto* node = new arrival(home_, number, std::move(outcome));
+    if (!push(node)) delete node;
   }
-  void failed(std::exception_ptr why) noexcept {
-    failure_ = take_apart(why);
-    go_back();
+
+  /// Runs `node` in the loop; false if that is closed.
+  bool push(task_node* node) noexcept { return inbox_->push(node); }
+  event_loop& home() const noexcept { return home_; }
+
+  /// Who waits for that number in `loop`, this thread's; null if it is late.
+  static pending_call* take(event_loop& loop, std::uint64_t number) noexcept {
+    auto* table = loop_access::find_local<call_table>(loop);
+    return table == nullptr ? nullptr : table->leave(number);
   }
 
  private:
-  void go_back() noexcept {
-    this->task_node::call = &arrive_back;
-    // The sender may free this, and its loop end, while `push` is still at work.
-    const auto way = std::move(inbox_);
-    if (!way->push(this)) delete this;
+  struct arrival : task_node, recycled {
+    arrival(event_loop& h, std::uint64_t n, wire_outcome&& o)
+        : task_node(&run), home(h), number(n), outcome(std::move(o)) {}
+    static void run(task_node* node, bool drop) {
+      auto* self = static_cast<arrival*>(node);
+      if (!drop) settle(self->home, self->number, std::move(self->outcome));
+      delete self;
+    }
+    event_loop& home;
+    std::uint64_t number;
+    wire_outcome outcome;
+  };
+
+  static void settle(event_loop& loop, std::uint64_t number, wire_outcome&& outcome) {
+    if (auto* call = take(loop, number)) call->settle_encoded(std::move(outcome));
   }
+
+  event_loop& home_;
+  const counted_pointer<loop_inbox> inbox_;
+};
+
+/// A sink for the call of that number in `loop`.
+inline wire_sink sink_of(event_loop& loop, std::uint64_t number) {
+  auto& table = loop_access::local<call_table>(loop);
+  if (!table.outcomes) {
+    table.outcomes = counted_pointer<outcome_receiver>(new loop_outcomes(loop));
+  }
+  return {*table.outcomes, number};
+}
+
+// -- the command -------------------------------------------------------------------
+
+class command_call;
+
+/// The future of a sender in the actor's own loop; stands in the command.
+class future_in_call : public asked_state {
+ public:
+  inline future_in_call(command_call& c, event_loop::duration timeout);
+
+  /// Frees the command, and this with it.
+  static inline void operator delete(future_in_call* self, std::destroying_delete_t) noexcept;
+
+ private:
+  inline void on_deadline() noexcept final;
+
+  command_call& call_;
+};
+
+/// A command with its arguments, and the way of its outcome.
+class command_call : public invocation {
+ public:
+  explicit command_call(actor_cell* t) noexcept : invocation(t) {}
+  ~command_call() override {}
+
+  virtual std::string_view name() const noexcept = 0;
+
+  /// The outcome goes back encoded; none of a tell.
+  void answer_encoded(wire_sink&& to) noexcept {
+    if (to) answer(way::encoded, std::move(to));
+  }
+  /// The outcome goes back in this object, to a future in the loop of `to`.
+  void answer_elsewhere(wire_sink&& to) noexcept {
+    answer(way::elsewhere, std::move(to));
+  }
+
+  void refuse(std::exception_ptr why) noexcept final { failed(std::move(why)); }
+
+ protected:
+  enum class way : std::uint8_t { nowhere, here, elsewhere, back, encoded };
+
+  void failed(std::exception_ptr why) noexcept {
+    if (answers_ == way::here) {
+      if (!future_->done()) future_->fail(std::move(why));
+      return future_->end();
+    }
+    if (answers_ == way::nowhere) {
+      log::warning("a tell of '{}' to '{}' failed: {}", name(), target->name, describe(why));
+    } else {
+      take_sink()({{}, take_apart(why)});
+    }
+    delete this;
+  }
+
+  /// The command itself has failed. A sender in the same loop must not be able to tell.
+  void threw(std::exception_ptr why) noexcept {
+    failed(answers_ == way::here ? put_together(take_apart(why)) : std::move(why));
+  }
+
+  void threw_in(actor_base& actor) noexcept {
+    auto why = std::current_exception();
+    command_finished(actor, this);
+    threw(std::move(why));
+  }
+
+  void give(wire_outcome&& outcome) noexcept {
+    take_sink()(std::move(outcome));
+    delete this;
+  }
+
+  /// With the value in it.
+  void go_back(void* value) noexcept {
+    answers_ = way::back;
+    value_ = value;
+    task_node::call = &arrive_back;
+    // The sender may free this, and its loop end, while `push` is still at work.
+    const wire_sink sink = take_sink();
+    auto& outcomes = static_cast<loop_outcomes&>(sink.receiver());
+    number_ = sink.number();
+    home_ = &outcomes.home();
+    if (!outcomes.push(this)) delete this;
+  }
+
+  way answers_ = way::nowhere;
+  future_in_call* future_;  // of a sender here
+
+ private:
+  void answer(way how, wire_sink&& to) noexcept {
+    answers_ = how;
+    ::new (static_cast<void*>(&sink_)) wire_sink(std::move(to));
+  }
+  // Once, before the end.
+  wire_sink take_sink() noexcept { return std::move(sink_); }
 
   static void arrive_back(task_node* node, bool drop) {
-    const std::unique_ptr<thread_call, deleter> self(static_cast<thread_call*>(node));
-    if (drop) return;
-    auto* call = loop_access::local<call_table>(*self->sender_).leave(self->number_);
-    if (call == nullptr) return;  // late
-    if (!self->value_) {
-      call->settle_failed(put_together(self->failure_));
-    } else if constexpr (std::is_void_v<result>) {
-      static_cast<remote_ask<result>*>(call)->settle();
-    } else {
-      static_cast<remote_ask<result>*>(call)->settle(std::move(*self->value_));
-    }
+    auto* self = static_cast<command_call*>(node);
+    auto* waiting = drop ? nullptr : loop_outcomes::take(*self->home_, self->number_);
+    if (waiting != nullptr) waiting->settle(self->value_);  // else it is late
+    delete self;
   }
-  struct deleter {
-    void operator()(thread_call* c) const noexcept { delete c; }
-  };
 
-  event_loop* sender_;
-  counted_pointer<loop_inbox> inbox_;
+  union {
+    wire_sink sink_;  // if the outcome goes elsewhere or is encoded
+  };
+  // On the way back.
+  void* value_;
+  event_loop* home_;
   std::uint64_t number_;
-  std::optional<or_monostate<result>> value_;
-  remote_failure failure_;
 };
 
-// -- encoded ---------------------------------------------------------------------
+future_in_call::future_in_call(command_call& c, event_loop::duration timeout)
+    : asked_state(*c.target->loop, timeout), call_(c) {}
 
-template <class Entry, class A>
-class wire_call final : public command_call<wire_call<Entry, A>, Entry, A> {
-  using base = command_call<wire_call, Entry, A>;
+void future_in_call::operator delete(future_in_call* self, std::destroying_delete_t) noexcept {
+  delete &self->call_;
+}
+
+void future_in_call::on_deadline() noexcept {
+  if (done()) return;
+  call_.expired = true;
+  fail(std::make_exception_ptr(error(errc::timed_out, "'" + call_.target->name +
+                                                          "' did not answer '" +
+                                                          std::string(call_.name()) + "' in time")));
+}
+
+/// A command whose function returns a `Returned`.
+template <class Returned>
+class call_of : public command_call {
+  static constexpr bool asynchronous = is_future<Returned>;
+  using result = unwrapped<Returned>;
+  using value_type = or_monostate<result>;
+  using future_type = shared_state<result, future_in_call>;
 
  public:
-  wire_call(actor_cell* t, typename Entry::traits::arguments&& a, wire_sink sink)
-      : base(t, std::move(a)), sink_(std::move(sink)) {}
+  explicit call_of(actor_cell* t) noexcept : command_call(t) {}
+  ~call_of() override {
+    if (answers_ == way::here) future_->~future_in_call();
+    if (answers_ == way::back) std::destroy_at(&value_);
+  }
 
-  template <class... V>
-  void done(V&&... value) noexcept {
-    if (sink_) {
-      wire_outcome outcome;
+  /// The outcome goes to a future of the actor's own loop.
+  future<result> answer_here(event_loop::duration timeout) {
+    future_ = ::new (static_cast<void*>(&own_future_)) future_type(*this, timeout);
+    answers_ = way::here;
+    return future_access::make<result>(future_);
+  }
+
+  void cancel() noexcept override {
+    if constexpr (asynchronous) later_.inner.cancel();
+  }
+  void abandon() noexcept override {
+    // Frees the frame, which tells `later_`, which ends this object.
+    if constexpr (asynchronous) [[maybe_unused]] const auto freed = std::move(later_.inner);
+  }
+
+ protected:
+  void done(value_type&& value) noexcept {
+    if (answers_ == way::nowhere) {
+      delete this;
+    } else if (answers_ == way::encoded) {
+      give(encoded(value));
+    } else {
+      pass(std::move(value));
+    }
+  }
+
+  /// Goes on when `inner` is done.
+  void wait_for(actor_base& actor, future<result> inner) {
+    if (!inner.valid()) {
+      throw error(errc::broken_promise, "the command returned an empty future");
+    }
+    later_.inner = std::move(inner);
+    if (later_.inner.done()) {
+      command_finished(actor, this);
+      pass_on();
+      return;
+    }
+    later_.actor = &actor;
+    command_started(actor, this);
+    add_callback(*future_access::slot(later_.inner), &later_);
+  }
+
+ private:
+  /// Waits for the future that the function returned.
+  struct waiting : task_node {
+    explicit waiting(call_of& c) noexcept : task_node(&run), owner(c) {}
+    static void run(task_node* node, bool drop) {
+      auto& self = *static_cast<waiting*>(node);
+      if (drop) {
+        // The loop closes, and lets go of the future here, in its thread: this may end in another.
+        { [[maybe_unused]] const auto freed = std::move(self.inner); }
+        self.owner.failed(std::make_exception_ptr(error(errc::loop_closed)));
+        return;
+      }
+      command_ended(*self.actor, &self.owner);
+      command_finished(*self.actor, &self.owner);
+      self.owner.pass_on();
+    }
+    call_of& owner;
+    future<result> inner;
+    actor_base* actor = nullptr;
+  };
+
+  void pass_on() noexcept {
+    // Its frame belongs to this thread; this object may go to the sender's.
+    future<result> ended = std::move(later_.inner);
+    if (auto failure = ended.exception()) return threw(std::move(failure));
+    try {
+      if constexpr (std::is_void_v<result>) {
+        ended.result();
+        done({});
+      } else {
+        result value = ended.result();
+        done(std::move(value));
+      }
+    } catch (...) {  // of moving the value
+      threw(std::current_exception());
+    }
+  }
+
+  void pass(value_type&& value) noexcept {
+    try {
+      if (answers_ == way::elsewhere) {
+        go_back(::new (static_cast<void*>(&value_)) value_type(std::move(value)));
+        return;
+      }
+      if (!future_->done()) {
+        if constexpr (std::is_void_v<result>) {
+          own_future_.succeed();
+        } else {
+          own_future_.succeed(std::move(value));
+        }
+      }
+    } catch (...) {  // of moving the value
+      return failed(std::current_exception());
+    }
+    future_->end();
+  }
+
+  static wire_outcome encoded([[maybe_unused]] const value_type& value) noexcept {
+    wire_outcome outcome;
+    if constexpr (!std::is_void_v<result> && encodable<result>) {
       try {
-        (encode(outcome.value, value), ...);
+        encode(outcome.value, value);
       } catch (...) {
         outcome.failure = take_apart(std::current_exception());
       }
-      sink_(std::move(outcome));
     }
-    delete this;
+    return outcome;
   }
-  void failed(std::exception_ptr why) noexcept {
-    if (sink_) {
-      sink_({{}, take_apart(why)});
-    } else {
-      log::warning("a tell of '{}' to '{}' failed: {}", Entry::name, this->target->name,
-                   describe(why));
+
+  union {
+    future_type own_future_;
+    value_type value_;
+  };
+  std::conditional_t<asynchronous, waiting, call_of&> later_{*this};
+};
+
+/// The command of `Entry` for an actor of type `A`.
+template <class Entry, class A>
+class typed_call final : public call_of<typename Entry::traits::returned> {
+  using traits = typename Entry::traits;
+
+ public:
+  typed_call(actor_cell* t, typename traits::arguments&& a)
+      : call_of<typename traits::returned>(t), arguments_(std::move(a)) {
+    if constexpr (requires { Entry::control; }) this->control = Entry::control;
+  }
+
+  std::string_view name() const noexcept override { return Entry::name; }
+
+  void run(actor_base& actor) override {
+    // Only the command throws in here: what it gives is passed on by functions that do not.
+    try {
+      if constexpr (traits::asynchronous) {
+        this->wait_for(actor, call(actor));
+      } else if constexpr (std::is_void_v<typename traits::result>) {
+        call(actor);
+        command_finished(actor, this);
+        this->done({});
+      } else {
+        typename traits::result value = call(actor);
+        command_finished(actor, this);
+        this->done(std::move(value));
+      }
+    } catch (...) {
+      this->threw_in(actor);
     }
-    delete this;
   }
 
  private:
-  wire_sink sink_;
+  typename traits::returned call(actor_base& actor) {
+    return traits::call(static_cast<A&>(actor), arguments_,
+                        std::make_index_sequence<traits::arity>());
+  }
+
+  typename traits::arguments arguments_;
 };
+
+// -- encoded ---------------------------------------------------------------------
 
 template <class Entry>
 concept wire_entry = decodable<typename Entry::traits::arguments> &&
@@ -474,6 +582,12 @@ std::exception_ptr cannot_travel(const std::string& actor) {
                        typeid(typename traits::result));
 }
 
+[[noreturn]] inline void throw_malformed(const decode_failure& bad, std::string_view command,
+                                         const std::string& actor) {
+  throw error(bad.code(),
+              fmt::format("the arguments of '{}' of '{}': {}", command, actor, bad.message()));
+}
+
 template <class Entry, class A>
 invocation* decode_invocation(actor_cell& target,
                               std::span<const std::byte> arguments,
@@ -481,10 +595,11 @@ invocation* decode_invocation(actor_cell& target,
   if constexpr (wire_entry<Entry>) {
     typename Entry::traits::arguments values{};
     if (const auto bad = try_decode(arguments, values)) {
-      throw error(bad.code(), fmt::format("the arguments of '{}' of '{}': {}", Entry::name,
-                                          target.name, bad.message()));
+      throw_malformed(bad, Entry::name, target.name);
     }
-    return new wire_call<Entry, A>(&target, std::move(values), std::move(sink));
+    auto* call = new typed_call<Entry, A>(&target, std::move(values));
+    call->answer_encoded(std::move(sink));
+    return call;
   } else {
     std::rethrow_exception(cannot_travel<Entry>(target.name));
   }
