@@ -96,6 +96,13 @@ class master {
   void set_grace(event_loop::duration grace) noexcept { grace_ = grace; }
   void set_exit_code(int code) noexcept { exit_code_ = code; }
 
+  void on_signal(int signal) {
+    if (signal == SIGQUIT || (signal == SIGINT && stopping_)) return quit();
+    if (std::exchange(stopping_, true)) return;
+    log::info("{} received: stopping", signal == SIGINT ? "INT" : "TERM");
+    app_.cancel();
+  }
+
  private:
   using body = future<> (*)(void* app);
 
@@ -107,9 +114,7 @@ class master {
     const main_loop_scope main(loop_);
     loop_access::local<peers>(loop_);
     arbiter_ = place_actor<arbiter>(loop_, node_id(arbiter_process), "arbiter");
-    loop_.add_signal_handler(SIGTERM, [this] { interrupt("TERM"); });
-    loop_.add_signal_handler(SIGINT, [this] { interrupt("INT"); });
-    loop_.add_signal_handler(SIGQUIT, [this] { quit(); });
+    for (const int s : {SIGTERM, SIGINT, SIGQUIT}) tell_of_signal(loop_, s, *this);
     unblock_signals();
     loop_.create_task([this] { return begin(arbiter_); }).detach();
     whole(*this, call, app, loop_).detach();
@@ -136,13 +141,6 @@ class master {
     ::sigemptyset(&ours);
     for (const int s : {SIGTERM, SIGINT, SIGQUIT, SIGCHLD}) ::sigaddset(&ours, s);
     ::pthread_sigmask(SIG_UNBLOCK, &ours, nullptr);
-  }
-
-  void interrupt(std::string_view which) {
-    if (stopping_ && which == "INT") return quit();
-    if (std::exchange(stopping_, true)) return;
-    log::info("{} received: stopping", which);
-    app_.cancel();
   }
 
   void quit() {

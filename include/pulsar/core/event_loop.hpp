@@ -209,9 +209,8 @@ class event_loop {
     check_thread("call_soon");
     if (batches_ == 0 && closed_) throw_closed("call_soon");
     auto* node = new detail::callback<std::decay_t<F>>(*this, std::forward<F>(f));
-    handle result(node);
     push_ready(node);
-    return result;
+    return handle(node);
   }
 
   /// The same from any thread; false, and `f` is dropped, once the loop is closed.
@@ -227,25 +226,15 @@ class event_loop {
   /// `errc::loop_closed`.
   template <class F>
   handle call_later(duration delay, F&& f) {
-    check_thread("call_later");
-    if (closed_) throw_closed("call_later");
-    auto* node = new detail::timed_callback<std::decay_t<F>>(*this, std::forward<F>(f));
-    handle result(node);
-    wheel_.arm_after(node->timer, ticks(delay));  // without a look at the clock
-    timers_changed();
-    return result;
+    check_open("call_later");
+    return arm_after(new detail::timed_callback<std::decay_t<F>>(*this, std::forward<F>(f)), delay);
   }
 
   /// Calls `f()` once, not earlier than `when` by `time()`. Throws `errc::loop_closed`.
   template <class F>
   handle call_at(time_point when, F&& f) {
-    check_thread("call_at");
-    if (closed_) throw_closed("call_at");
-    auto* node = new detail::timed_callback<std::decay_t<F>>(*this, std::forward<F>(f));
-    handle result(node);
-    wheel_.arm_at(node->timer, tick_after(when));
-    timers_changed();
-    return result;
+    check_open("call_at");
+    return arm_at(new detail::timed_callback<std::decay_t<F>>(*this, std::forward<F>(f)), when);
   }
 
   /// `what` itself: a coroutine runs from the moment it is called (asyncio's create_task wraps one
@@ -354,6 +343,11 @@ class event_loop {
   [[noreturn]] void wrong_thread(const char* what) const noexcept;
   [[noreturn]] static void throw_closed(const char* what) { throw error(errc::loop_closed, what); }
 
+  void check_open(const char* what) const {
+    check_thread(what);
+    if (closed_) throw_closed(what);
+  }
+
   // Throws unless `run_forever` may be called.
   void check_may_run(const char* what) const;
 
@@ -379,6 +373,17 @@ class event_loop {
   void call_due(tick reached);
   void drop_extensions() noexcept;
   void finish_handlers() noexcept;
+
+  handle arm_after(detail::timed_callback_base* node, duration delay) noexcept {
+    wheel_.arm_after(*node, ticks(delay));  // without a look at the clock
+    timers_changed();
+    return handle(node);
+  }
+  handle arm_at(detail::timed_callback_base* node, time_point when) noexcept {
+    wheel_.arm_at(*node, tick_after(when));
+    timers_changed();
+    return handle(node);
+  }
 
   void timers_changed() noexcept {
     check_thread("arming a timer");

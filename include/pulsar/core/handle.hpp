@@ -16,7 +16,6 @@
 
 #include <cstdint>
 #include <exception>
-#include <memory>
 #include <type_traits>
 #include <utility>
 
@@ -30,67 +29,75 @@ void report_callback_failure(event_loop& loop) noexcept;
 
 /// A callback in a loop's hands, counted: once for the loop while it may still call it, once for
 /// each handle. The function is freed as soon as it is not needed, however long a handle is kept.
-/// Its type is known to `call` alone: with `drop` that also frees the function when the callback
-/// was cancelled, and the callback when nobody counts it any more.
+/// Its type is known to `call` alone: that frees the callback too when nobody else counts it, so
+/// most code exists once for all types.
 struct callback_base : task_node, recycled {
   enum class stage : std::uint8_t { waiting, called, over };
 
-  callback_base(function f, event_loop& l) noexcept : task_node(f), loop(l) {}
+  callback_base(function f, event_loop& l, bool with_deadline = false) noexcept
+      : task_node(f), loop(l), timed(with_deadline) {}
 
   void drop() noexcept {
     if (--count == 0) call(this, true);
   }
 
   /// Frees the function.
-  void cancel() noexcept {
-    cancelled = true;
-    if (reached == stage::waiting) call(this, true);
-  }
+  inline void cancel() noexcept;
 
   event_loop& loop;
   std::uint32_t count = 1;
   stage reached = stage::waiting;
   bool cancelled = false;
+  const bool timed;
 };
+
+/// One with a deadline.
+struct timed_callback_base : callback_base, timer_node {
+  timed_callback_base(task_node::function f, event_loop& l) noexcept
+      : callback_base(f, l, true), timer_node(&fire) {}
+
+  static void fire(timer_node* node, bool drop) {
+    auto* const self = static_cast<timed_callback_base*>(node);
+    self->call(self, drop);
+  }
+};
+
+void callback_base::cancel() noexcept {
+  cancelled = true;
+  if (reached != stage::waiting) return;
+  if (!timed) {
+    ++count;  // the loop keeps its own until the node comes out of the ready queue
+  } else if (!static_cast<timed_callback_base*>(this)->timer_node::cancel()) {
+    return;
+  }
+  call(this, true);
+}
 
 /// The loop would drop what such a function returns, and so cancel the coroutine.
 template <class F>
 concept returns_coroutine = requires { typename std::invoke_result_t<F&>::promise_type; };
 
-template <class F>
-struct callback_of : callback_base {
+template <class F, class Base = callback_base>
+struct callback final : Base {
   static_assert(!returns_coroutine<F>,
                 "a callback that returns a future would be cancelled as soon as it has begun: give "
                 "it to create_task, or have it call detach() on the future");
 
+  using stage = callback_base::stage;
+
   template <class G>
-  callback_of(function c, event_loop& l, G&& g) : callback_base(c, l), f(std::forward<G>(g)) {}
-  ~callback_of() {
-    if constexpr (!std::is_trivially_destructible_v<F>) free_function();
-  }
+  callback(event_loop& l, G&& g) : Base(&run, l), f(std::forward<G>(g)) {}
+  ~callback() { free_function(); }
 
   void free_function() noexcept {
-    if (std::exchange(reached, stage::over) != stage::over) std::destroy_at(&f);
+    if (this->reached != stage::over) f.~F();
+    this->reached = stage::over;
   }
 
-  /// What the owner of a handle asked for; false if it was the loop that dropped it.
-  template <class Final>
-  static bool asked(Final* self) noexcept {
-    if (self->count == 0) {
-      delete self;
-      return true;
-    }
-    if (!self->cancelled || self->reached != stage::waiting) return false;
-    self->disarm();
-    return true;
-  }
-
-  /// Calls it unless it was cancelled, and gives the loop's count back.
-  template <class Final>
-  static void call_once(Final* self, bool drop_it) {
-    if (drop_it) {
-      if (asked(self)) return;
-    } else if (self->reached == stage::waiting) {
+  /// Calls it unless it was dropped or cancelled, and gives a count back.
+  static void run(task_node* node, bool drop) {
+    auto* const self = static_cast<callback*>(node);
+    if (!drop && self->reached == stage::waiting) {
       self->reached = stage::called;
       try {
         self->f();
@@ -98,7 +105,7 @@ struct callback_of : callback_base {
         report_callback_failure(self->loop);
       }
     }
-    if (self->count == 1) {
+    if (self->count <= 1) {
       delete self;
     } else {
       self->free_function();
@@ -112,44 +119,7 @@ struct callback_of : callback_base {
 };
 
 template <class F>
-struct callback final : callback_of<F> {
-  template <class G>
-  callback(event_loop& l, G&& g) : callback_of<F>(&run, l, std::forward<G>(g)) {}
-
-  // The loop keeps its count until the node comes out of the ready queue.
-  void disarm() noexcept { this->free_function(); }
-
-  static void run(task_node* node, bool drop) {
-    callback_of<F>::call_once(&static_cast<callback&>(*node), drop);
-  }
-};
-
-/// A callback with a deadline.
-template <class F>
-struct timed_callback final : callback_of<F> {
-  struct node : timer_node {
-    explicit node(timed_callback& o) noexcept : timer_node(&fire), owner(o) {}
-    static void fire(timer_node* n, bool drop) {
-      callback_of<F>::call_once(&static_cast<node*>(n)->owner, drop);
-    }
-    timed_callback& owner;
-  };
-
-  template <class G>
-  timed_callback(event_loop& l, G&& g) : callback_of<F>(&ask, l, std::forward<G>(g)) {}
-
-  static void ask(task_node* node, bool) noexcept {
-    callback_of<F>::asked(&static_cast<timed_callback&>(*node));
-  }
-
-  void disarm() noexcept {
-    if (!timer.cancel()) return;
-    this->free_function();
-    this->drop();
-  }
-
-  node timer{*this};
-};
+using timed_callback = callback<F, timed_callback_base>;
 
 }  // namespace detail
 

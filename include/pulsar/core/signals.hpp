@@ -22,19 +22,27 @@ namespace pulsar {
 
 namespace detail {
 
+/// What a loop does when the process receives `signal`. Counted: it may remove itself.
+struct signal_handler : counted {
+  explicit signal_handler(int s) noexcept : signal(s) {}
+  virtual void call() = 0;
+
+  const int signal;
+  counted_pointer<signal_handler> next;  // of the loop
+};
+
 /// The handlers of one loop.
 class signal_table final : public loop_extension {
  public:
   explicit signal_table(event_loop& loop) : loop_(loop), set_(loop.context()) {}
 
-  void add(int signal, std::function<void()> f) {
-    counted_pointer<entry> e(new entry(signal, std::move(f)));
-    set_.add(signal);  // throws for what cannot be caught
+  void add(counted_pointer<signal_handler> added) {
+    set_.add(added->signal);  // throws for what cannot be caught
     if (!first_) wait();
-    auto& at = find(signal);
+    auto& at = find(added->signal);
     if (at) at = at->next;
-    e->next = first_;
-    first_ = e;
+    added->next = first_;
+    first_ = added;
   }
 
   bool remove(int signal) noexcept {
@@ -51,15 +59,8 @@ class signal_table final : public loop_extension {
   }
 
  private:
-  struct entry : counted {
-    entry(int s, std::function<void()> f) : signal(s), call(std::move(f)) {}
-    const int signal;
-    const std::function<void()> call;
-    counted_pointer<entry> next;
-  };
-
   // Called also when the loop is gone.
-  struct handler {
+  struct ended_wait {
     counted_pointer<loop_inbox> inbox;
     unsigned wait;
 
@@ -71,22 +72,22 @@ class signal_table final : public loop_extension {
     }
   };
 
-  void wait() { set_.async_wait(handler{loop_access::inbox(loop_), waits_}); }
+  void wait() { set_.async_wait(ended_wait{loop_access::inbox(loop_), waits_}); }
 
   void call(int signal) {
     wait();
-    const counted_pointer<entry> e = find(signal);  // it may remove itself
-    if (!e) return;
+    const counted_pointer<signal_handler> found = find(signal);
+    if (!found) return;
     loop_access::run_as_batch(loop_, [&] {
       try {
-        e->call();
+        found->call();
       } catch (...) {
         report_callback_failure(loop_);
       }
     });
   }
 
-  counted_pointer<entry>& find(int signal) noexcept {
+  counted_pointer<signal_handler>& find(int signal) noexcept {
     auto* at = &first_;
     while (*at && (*at)->signal != signal) at = &(*at)->next;
     return *at;
@@ -94,9 +95,21 @@ class signal_table final : public loop_extension {
 
   event_loop& loop_;
   asio::basic_signal_set<asio::io_context::executor_type> set_;
-  counted_pointer<entry> first_;
+  counted_pointer<signal_handler> first_;
   unsigned waits_ = 0;  // that were ended with the last handler
 };
+
+/// Calls `owner.on_signal(signal)`; for those who would have to wrap a function for each signal.
+template <class T>
+void tell_of_signal(event_loop& loop, int signal, T& owner) {
+  struct handler final : signal_handler {
+    handler(int s, T& o) noexcept : signal_handler(s), told(o) {}
+    void call() override { told.on_signal(signal); }
+    T& told;
+  };
+  auto& table = loop_access::local<signal_table>(loop);
+  table.add(counted_pointer<signal_handler>(new handler(signal, owner)));
+}
 
 }  // namespace detail
 
@@ -106,7 +119,13 @@ inline void event_loop::set_signal_handler(int signal, std::function<void()> f) 
     throw error(std::make_error_code(std::errc::invalid_argument),
                 "add_signal_handler was given no function");
   }
-  detail::loop_access::local<detail::signal_table>(*this).add(signal, std::move(f));
+  struct handler final : detail::signal_handler {
+    handler(int s, std::function<void()>&& c) : signal_handler(s), function(std::move(c)) {}
+    void call() override { function(); }
+    const std::function<void()> function;
+  };
+  auto& table = detail::loop_access::local<detail::signal_table>(*this);
+  table.add(detail::counted_pointer<detail::signal_handler>(new handler(signal, std::move(f))));
 }
 
 inline bool event_loop::remove_signal_handler(int signal) noexcept {

@@ -112,6 +112,18 @@ class worker : control_line::owner, peers::introducer {
     return exit_code_;
   }
 
+  void on_signal(int signal) {
+    if (signal == SIGCONT) {
+      // Sent by the kernel when the arbiter dies; by anybody else it means nothing here.
+      if (::getppid() != this_process().marker().arbiter) on_control_end(control_ending::closed);
+    } else if (signal == SIGTERM) {
+      leave(std::chrono::seconds(5), "SIGTERM");
+    } else {
+      if (leaving_) loop_.stop();
+      leave({}, "SIGQUIT");
+    }
+  }
+
  private:
   static future<> begin(cell_pointer cell) { return actor_access::begin(std::move(cell)); }
 
@@ -119,16 +131,8 @@ class worker : control_line::owner, peers::introducer {
     ::signal(SIGINT, SIG_IGN);  // the terminal's, meant for the arbiter
     ::signal(SIGHUP, SIG_IGN);
     ::signal(SIGPIPE, SIG_IGN);
-    loop_.add_signal_handler(SIGTERM, [this] { leave(std::chrono::seconds(5), "SIGTERM"); });
-    // Sent by the kernel when the arbiter dies; by anybody else it means nothing here.
-    loop_.add_signal_handler(SIGCONT, [this] {
-      if (::getppid() != this_process().marker().arbiter) on_control_end(control_ending::closed);
-    });
+    for (const int s : {SIGTERM, SIGCONT, SIGQUIT}) tell_of_signal(loop_, s, *this);
     last_seconds::watch_signal(this_process().marker().arbiter);
-    loop_.add_signal_handler(SIGQUIT, [this] {
-      if (leaving_) loop_.stop();
-      leave({}, "SIGQUIT");
-    });
     sigset_t all;
     ::sigemptyset(&all);
     for (const int s : {SIGINT, SIGHUP, SIGTERM, SIGQUIT}) ::sigaddset(&all, s);
