@@ -27,9 +27,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <exception>
-#include <functional>
-#include <memory>
-#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -73,6 +70,47 @@ struct activity {
 
  private:
   inline void unlink() noexcept;
+};
+
+/// Whoever had an actor born, and is told of its end.
+class actor_owner {
+ public:
+  /// `reason` is null unless it failed.
+  virtual void actor_ended(std::exception_ptr reason) = 0;
+
+ protected:
+  ~actor_owner() = default;
+};
+
+/// Those who wait for the same to happen in an actor.
+class waiting_list {
+ public:
+  waiting_list() noexcept = default;
+  waiting_list(const waiting_list&) = delete;
+  waiting_list& operator=(const waiting_list&) = delete;
+  ~waiting_list() {
+    while (auto* w = static_cast<waiter*>(waiters_.pop())) delete w;
+  }
+
+  future<> wait(event_loop& loop) {
+    auto* w = new waiter(loop);
+    waiters_.push(w);
+    return w->told.get_future();
+  }
+  void wake() {
+    while (auto* w = static_cast<waiter*>(waiters_.pop())) {
+      w->told.set_value();
+      delete w;
+    }
+  }
+
+ private:
+  struct waiter : task_node {
+    explicit waiter(event_loop& loop) : task_node(nullptr), told(loop) {}
+    promise<> told;
+  };
+
+  task_queue waiters_;
 };
 
 /// The cell of the actor whose constructor is about to run in this thread.
@@ -157,7 +195,6 @@ class actor_base {
   static future<> adopt(actor_base& self, future<> task);
   future<> call(detail::actor_type::hook hook);
   void cancel_activities() noexcept;
-  void wake_idle();
   void require_born(const char* what) const;
   std::exception_ptr gone() const;
 
@@ -182,10 +219,10 @@ class actor_base {
   detail::activity* activities_ = nullptr;
   std::size_t activity_count_ = 0;
   detail::activity* starting_ = nullptr;  // on_start
-  std::optional<promise<>> idle_;         // wanted by `wind_down`
+  detail::waiting_list idle_;             // `wind_down`
   std::exception_ptr reason_;
-  std::vector<promise<>> stop_waiters_;
-  std::function<void(std::exception_ptr reason)> on_end_;  // the owner's
+  detail::waiting_list stopped_;
+  detail::actor_owner* owner_ = nullptr;
 };
 
 /// Base of an actor; `Derived` lists its `commands`.

@@ -100,7 +100,7 @@ class arbiter final : public actor<arbiter>, detail::peers::introducer {
   // -- commands --------------------------------------------------------------------
 
   /// Starts a process for one actor.
-  future<detail::birth_notice> spawn_process(detail::birth_request request);
+  future<actor_ref<>> spawn_process(detail::birth_request request);
   /// The number of the actor of that name; 0 if there is none.
   std::uint64_t find(std::string name) const {
     const auto found = registry::instance().find(name);

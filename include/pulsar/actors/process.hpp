@@ -54,11 +54,9 @@ struct process {
 
  private:
   template <class = void>
-  static future<detail::cell_pointer> start(event_loop&, detail::birth_request request) {
+  static future<actor_ref<>> start(event_loop&, detail::birth_request request) {
     const auto root = arbiter_ref();
-    auto notice =
-        co_await detail::ask_patiently<&arbiter::spawn_process>(root, std::move(request));
-    co_return detail::cell_of(notice.id, notice.name);
+    co_return co_await detail::ask_patiently<&arbiter::spawn_process>(root, std::move(request));
   }
 };
 

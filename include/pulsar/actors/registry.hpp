@@ -83,13 +83,18 @@ class registry {
   }
   /// Forgets the actors of another process, which has ended.
   void leave_process(std::uint64_t number) {
-    std::vector<detail::cell_pointer> gone;
-    const std::lock_guard lock(mutex_);
-    std::size_t at = 0;
-    while (auto* cell = actors_.next(at)) {
-      if (process_of(cell->id) == number) gone.push_back(detail::share(*cell));
+    detail::number_map<detail::actor_cell> gone;
+    {
+      const std::lock_guard lock(mutex_);
+      std::size_t at = 0;
+      while (auto* cell = actors_.next(at)) {
+        if (process_of(cell->id) == number) gone.insert(cell->id, cell);
+      }
+      at = 0;
+      while (auto* cell = gone.next(at)) forget(cell->id);
     }
-    for (const auto& cell : gone) forget(cell->id)->drop();
+    std::size_t at = 0;
+    while (auto* cell = gone.next(at)) cell->drop();
   }
 
   /// Which process this is; set once, before the first actor.

@@ -12,7 +12,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <exception>
-#include <functional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -38,9 +37,9 @@ class loop_actors final : public loop_extension {
  private:
   // Keeps cells behind what is ready in a loop that closes: commands name them until they are gone.
   struct remains final : task_node, recycled {
-    explicit remains(std::vector<cell_pointer>&& c) : task_node(&run), cells(std::move(c)) {}
+    explicit remains(const cell_pointer& c) noexcept : task_node(&run), cell(c) {}
     static void run(task_node* node, bool) { delete static_cast<remains*>(node); }
-    std::vector<cell_pointer> cells;
+    const cell_pointer cell;
   };
 
   event_loop& loop_;
@@ -94,9 +93,7 @@ struct actor_access {
     const context_scope scope(a.context_);
     delete &a;
   }
-  static void on_end(actor_base& a, std::function<void(std::exception_ptr)> f) {
-    a.on_end_ = std::move(f);
-  }
+  static void set_owner(actor_base& a, actor_owner& owner) noexcept { a.owner_ = &owner; }
 };
 
 void loop_actors::add(actor_base& a) noexcept {
@@ -113,17 +110,17 @@ void loop_actors::remove(actor_base& a) noexcept {
 }
 
 loop_actors::~loop_actors() {
-  std::vector<cell_pointer> gone;
+  task_queue gone;
   while (!empty()) {
     actor_base& actor = youngest();
-    gone.push_back(actor_access::cell(actor));
+    auto* const left = new remains(actor_access::cell(actor));
+    gone.push(left);
     remove(actor);
-    auto& cell = *gone.back();
-    registry::instance().leave(cell);
-    cell.actor = nullptr;
+    registry::instance().leave(*left->cell);
+    left->cell->actor = nullptr;
     actor_access::abandon(actor);
   }
-  loop_access::push_ready(loop_, new remains(std::move(gone)));
+  while (auto* left = gone.pop()) loop_access::push_ready(loop_, left);
 }
 
 activity::activity(actor_base& a, future<> w) : owner(&a), what(std::move(w)), next(a.activities_) {
@@ -135,7 +132,7 @@ activity::activity(actor_base& a, future<> w) : owner(&a), what(std::move(w)), n
 activity::~activity() {
   if (owner == nullptr) return;
   unlink();
-  owner->wake_idle();
+  owner->idle_.wake();
 }
 
 void activity::unlink() noexcept {
@@ -284,13 +281,7 @@ inline void actor_base::finished() noexcept {
   --pending_;
   ++handled_;
   if (serial_ && state_ == actor_state::running && !mailbox_.empty()) schedule_pump();
-  if (running_ == 0) wake_idle();
-}
-
-inline void actor_base::wake_idle() {
-  if (!idle_) return;
-  idle_->set_value();
-  idle_.reset();
+  if (running_ == 0) idle_.wake();
 }
 
 inline actor_info actor_base::info() const {
@@ -386,8 +377,7 @@ inline future<> actor_base::begin(detail::cell_pointer self) {
 
 inline future<> actor_base::stop(event_loop::duration grace) {
   require_born("stop");
-  stop_waiters_.emplace_back(loop());
-  auto done = stop_waiters_.back().get_future();
+  auto done = stopped_.wait(loop());
   // The end must not be cut short by whoever asked for it.
   end(cell_, grace).detach();
   return done;
@@ -408,8 +398,7 @@ inline future<> actor_base::wind_down(actor_base& a, event_loop::duration grace,
                                       cancel_function cancel) {
   bool cancelled = false;
   while (left(a) > 0) {
-    a.idle_.emplace(a.loop());
-    auto idle = a.idle_->get_future();
+    auto idle = a.idle_.wait(a.loop());
     auto ended = co_await as_result(with_timeout(std::move(idle), grace));
     if (ended) continue;
     if (cancelled) {
@@ -502,15 +491,14 @@ inline future<> actor_base::end(detail::cell_pointer self, event_loop::duration 
     }
   }
   a.state_ = actor_state::closed;
-  auto waiters = std::move(a.stop_waiters_);
-  auto on_end = std::move(a.on_end_);
+  auto* const owner = a.owner_;
   auto reason = a.reason_;
   self->actor = nullptr;
   registry::instance().leave(*self);
   detail::loop_access::local<detail::loop_actors>(*self->loop).remove(a);
+  a.stopped_.wake();  // which resumes nobody before this is done
   detail::actor_access::destroy(a);
-  for (auto& w : waiters) w.set_value();
-  if (on_end) on_end(reason);
+  if (owner != nullptr) owner->actor_ended(std::move(reason));
 }
 
 namespace detail {

@@ -344,7 +344,7 @@ inline future<> arbiter::stop_workers(event_loop::duration grace) {
   }
 }
 
-inline future<detail::birth_notice> arbiter::spawn_process(detail::birth_request request) {
+inline future<actor_ref<>> arbiter::spawn_process(detail::birth_request request) {
   std::optional<name_claim> claim;
   if (request.named) claim.emplace(request.name);
   const auto process = co_await start_worker({}, {}, {});
@@ -360,7 +360,7 @@ inline future<detail::birth_notice> arbiter::spawn_process(detail::birth_request
   try {
     // It may have ended already.
     const auto* alive = workers_.find(process);
-    if (claim && alive != nullptr && !alive->leaving) claim->keep(born->id);
+    if (claim && alive != nullptr && !alive->leaving) claim->keep(born->id());
   } catch (...) {
     why = std::current_exception();  // another thread has taken the name in this very moment
   }

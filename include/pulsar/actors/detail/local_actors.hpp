@@ -8,11 +8,12 @@
 #include <pulsar/actors/ref.hpp>
 #include <pulsar/actors/registry.hpp>
 
+#include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
-#include <memory>
 #include <mutex>
 #include <string>
 #include <string_view>
@@ -20,7 +21,6 @@
 #include <tuple>
 #include <typeinfo>
 #include <utility>
-#include <vector>
 
 namespace pulsar {
 
@@ -76,18 +76,16 @@ inline std::string default_name(const std::type_info& of, std::uint64_t id) {
 
 /// All that a birth needs to know of the actor's type. Made where the actor is spawned, used where
 /// it is to live.
-class actor_maker {
+class actor_maker : public counted {
  public:
   actor_maker(birth&& h, const std::type_info& t) noexcept : how(std::move(h)), type(t) {}
-  actor_maker(const actor_maker&) = delete;
-  actor_maker& operator=(const actor_maker&) = delete;
-  virtual ~actor_maker() = default;
   /// Calls the constructor.
   virtual actor_base* make() = 0;
 
   const birth how;
   const std::type_info& type;
 };
+using maker_pointer = counted_pointer<actor_maker>;
 
 template <class A, class... Args>
 class maker_from final : public actor_maker {
@@ -109,9 +107,8 @@ class maker_from final : public actor_maker {
 
 /// Makes an `A`.
 template <class A, class... Args>
-std::unique_ptr<actor_maker> maker_of(birth how, std::tuple<Args...>&& args) {
-  return std::unique_ptr<actor_maker>(
-      new maker_from<A, Args...>(std::move(how), std::move(args)));
+maker_pointer maker_of(birth how, std::tuple<Args...>&& args) {
+  return maker_pointer(new maker_from<A, Args...>(std::move(how), std::move(args)));
 }
 
 /// Tells the constructors of this thread whose they are: the actor knows its name and loop there.
@@ -132,7 +129,7 @@ inline void make_in(const cell_pointer& cell, actor_maker& maker) {
 }
 
 /// Makes the actor in `loop`, this thread's, and starts it.
-inline future<cell_pointer> give_birth(event_loop& loop, std::unique_ptr<actor_maker> maker) {
+inline future<actor_ref<>> give_birth(event_loop& loop, maker_pointer maker) {
   auto& names = registry::instance();
   const auto id = names.next_id();
   const auto& how = maker->how;
@@ -154,59 +151,114 @@ inline future<cell_pointer> give_birth(event_loop& loop, std::unique_ptr<actor_m
     if (!placed) names.leave(*cell);
     std::rethrow_exception(why);
   }
-  co_return cell;
+  co_return ref_access::make(cell);
 }
 
 /// The reference to an actor that is being born.
 template <class A>
-future<actor_ref<A>> ref_when_born(event_loop&, future<cell_pointer> born) {
-  cell_pointer cell = co_await std::move(born);
-  co_return ref_access::make<A>(std::move(cell));
+future<actor_ref<A>> ref_when_born(event_loop&, future<actor_ref<>> born) {
+  const actor_ref<> ref = co_await std::move(born);
+  co_return ref_access::make<A>(ref_access::pointer(ref));
 }
 
-/// An actor that is to be born in a thread of its own, and who waits for that in another loop.
-class thread_birth : public counted {
+/// A thread that carries one actor, and who waits for its birth in another loop.
+class actor_thread final : public counted, actor_owner {
  public:
-  thread_birth(event_loop& home, std::unique_ptr<actor_maker> m)
-      : maker(std::move(m)), inbox_(loop_access::inbox(home)) {}
+  actor_thread(event_loop& home, maker_pointer maker)
+      : maker_(std::move(maker)), home_(loop_access::inbox(home)) {}
 
-  /// In the actor's thread: it is born, or was not. Stopped again if nobody waits for it any more.
-  void born(cell_pointer cell, const std::exception_ptr& why) {
-    remote_failure failure;
-    if (why != nullptr) failure = take_apart(why);
-    post_to(*inbox_, [self = share(*this), c = unclaimed(std::move(cell)),
-                      f = std::move(failure)]() mutable {
-      if (self->waiting == nullptr) return;
-      if (cell_pointer claimed = c.claim()) {
-        self->waiting->set_value(std::move(claimed));
-      } else {
-        self->waiting->set_exception(put_together(f));
-      }
-    });
-  }
-
-  std::unique_ptr<actor_maker> maker;
-  promise<cell_pointer>* waiting = nullptr;  // belongs to the loop of who spawns
+  promise<actor_ref<>>* waiting = nullptr;  // belongs to the loop of who spawns
 
  private:
-  // An actor that has started.
-  class unclaimed {
-   public:
-    explicit unclaimed(cell_pointer cell) noexcept : cell_(std::move(cell)) {}
-    unclaimed(unclaimed&&) noexcept = default;
-    ~unclaimed() {
-      if (!cell_) return;
-      post_to(*cell_->inbox, [c = cell_] {
-        if (c->actor != nullptr) c->actor->stop().detach();
-      });
-    }
-    cell_pointer claim() noexcept { return std::exchange(cell_, {}); }
+  friend class actor_threads;
 
-   private:
-    cell_pointer cell_;
+  /// One of the things that it does in a loop.
+  struct step : task_node {
+    step(actor_thread& t, function f) noexcept : task_node(f), owner(t) {}
+    actor_thread& owner;
   };
 
-  const counted_pointer<loop_inbox> inbox_;
+  void live(std::mutex& mutex, const bool& stopping) {
+    event_loop loop;
+    {
+      const std::lock_guard lock(mutex);
+      inbox_ = loop_access::inbox(loop);
+      loop_ = &loop;
+      if (stopping) ask_to_stop();
+    }
+    bool reported = false;
+    try {
+      loop.run_until_complete(begin(loop));
+      const std::string name = born_.name();
+      const log_scope speaker(name);
+      auto* const actor = ref_access::cell(born_)->actor;
+      if (actor != nullptr) actor_access::set_owner(*actor, *this);
+      reported = true;
+      report();
+      if (actor != nullptr) loop.run_forever();
+      loop.close();
+    } catch (...) {
+      if (reported) return;
+      failure_ = take_apart(std::current_exception());
+      report();
+    }
+  }
+
+  future<> begin(event_loop& loop) {
+    const current_loop scope(loop);
+    return bear(loop, *this);
+  }
+  static future<> bear(event_loop& loop, actor_thread& self) {
+    auto birth = give_birth(loop, std::move(self.maker_));
+    self.born_ = co_await std::move(birth);
+  }
+
+  // Behind those who waited for the end, and are told of it in this turn.
+  void actor_ended(std::exception_ptr) override { loop_access::push_ready(*loop_, &ending_); }
+  static void end(task_node* node, bool drop) {
+    if (!drop) static_cast<step*>(node)->owner.loop_->stop();
+  }
+
+  /// Tells who waits that the actor was born, or was not.
+  void report() {
+    take();
+    if (!home_->push(&arrival_)) arrive(&arrival_, true);
+  }
+  static void arrive(task_node* node, bool drop) {
+    const counted_pointer<actor_thread> self(&static_cast<step*>(node)->owner);
+    if (drop || self->waiting == nullptr) {
+      self->ask_to_stop();  // nobody waits for it any more
+    } else if (self->born_) {
+      self->waiting->set_value(std::move(self->born_));
+    } else {
+      self->waiting->set_exception(put_together(self->failure_));
+    }
+  }
+
+  /// Any thread, once it is known that there is a loop.
+  void ask_to_stop() noexcept {
+    if (inbox_ != nullptr && !asked_.exchange(true)) inbox_->push(&stop_);
+  }
+  static void stop(task_node* node, bool drop) {
+    if (!drop) stop_actors(*static_cast<step*>(node)->owner.loop_, std::chrono::seconds(5)).detach();
+  }
+
+  maker_pointer maker_;
+  const counted_pointer<loop_inbox> home_;
+  actor_ref<> born_;
+  remote_failure failure_;
+  step arrival_{*this, &arrive};
+
+  counted_pointer<loop_inbox> inbox_;
+  event_loop* loop_ = nullptr;
+  std::atomic<bool> asked_ = false;
+  step stop_{*this, &stop};
+  step ending_{*this, &end};
+
+  // Of actor_threads.
+  std::thread thread_;
+  bool ended_ = false;
+  actor_thread* next_ = nullptr;
 };
 
 /// The threads that carry an actor each.
@@ -219,113 +271,66 @@ class actor_threads {
   }
   ~actor_threads() { stop_all(); }
 
-  void start(counted_pointer<thread_birth> what) {
+  void start(actor_thread& t) {
     const std::lock_guard lock(mutex_);
     reap();
-    auto e = std::make_unique<entry>(*this, std::move(what));
-    e->thread = std::thread(&carry, static_cast<void*>(e.get()));
-    e->next = std::exchange(first_, e.get());
-    static_cast<void>(e.release());
+    t.thread_ = std::thread(&carry, static_cast<void*>(&t));
+    t.take();
+    t.next_ = first_;
+    first_ = &t;
   }
 
   /// Ends the actors of all threads and joins them.
   void stop_all() noexcept {
     std::unique_lock lock(mutex_);
     stopping_ = true;
-    for (auto* e = first_; e != nullptr; e = e->next) ask_to_stop(*e);
+    for (auto* t = first_; t != nullptr; t = t->next_) t->ask_to_stop();
     for (reap(); first_ != nullptr; reap()) changed_.wait(lock);
     stopping_ = false;
   }
 
  private:
-  struct entry {
-    entry(actor_threads& o, counted_pointer<thread_birth>&& w) : owner(o), what(std::move(w)) {}
-    actor_threads& owner;
-    const counted_pointer<thread_birth> what;
-    std::thread thread;
-    counted_pointer<loop_inbox> inbox;
-    event_loop* loop = nullptr;
-    bool ended = false;
-    entry* next = nullptr;
-  };
-
   // A thread from its beginning to its end.
   static void carry(void* data) {
-    auto& e = *static_cast<entry*>(data);
-    live(e);
-    auto& owner = e.owner;
-    const std::lock_guard lock(owner.mutex_);
-    e.ended = true;
-    owner.changed_.notify_all();
-  }
-
-  static void live(entry& e) {
-    event_loop loop;
-    {
-      const std::lock_guard lock(e.owner.mutex_);
-      e.inbox = loop_access::inbox(loop);
-      e.loop = &loop;
-      if (e.owner.stopping_) ask_to_stop(e);
-    }
-    auto& what = *e.what;
-    try {
-      auto cell =
-          loop.run_until_complete([&] { return give_birth(loop, std::move(what.maker)); });
-      const std::string name = cell->name;
-      const log_scope speaker(name);
-      if (cell->actor != nullptr) {
-        // Behind those who waited for the end, and are told of it in this turn.
-        actor_access::on_end(*cell->actor, [&loop](std::exception_ptr) {
-          loop.call_soon([&loop] { loop.stop(); });
-        });
-      }
-      what.born(cell, nullptr);
-      if (cell->actor != nullptr) loop.run_forever();
-      loop.close();
-    } catch (...) {
-      what.born({}, std::current_exception());
-    }
-  }
-
-  static void ask_to_stop(entry& e) {
-    if (e.inbox == nullptr) return;
-    post_to(*e.inbox, [loop = e.loop] {
-      stop_actors(*loop, std::chrono::seconds(5)).detach();
-    });
+    auto& t = *static_cast<actor_thread*>(data);
+    auto& all = instance();
+    t.live(all.mutex_, all.stopping_);
+    const std::lock_guard lock(all.mutex_);
+    t.ended_ = true;
+    all.changed_.notify_all();
   }
 
   void reap() {
-    for (entry** at = &first_; *at != nullptr;) {
-      entry* e = *at;
-      if (e->ended && e->thread.get_id() != std::this_thread::get_id()) {
-        e->thread.join();
-        *at = e->next;
-        delete e;
+    for (actor_thread** at = &first_; *at != nullptr;) {
+      actor_thread* t = *at;
+      if (t->ended_ && t->thread_.get_id() != std::this_thread::get_id()) {
+        t->thread_.join();
+        *at = t->next_;
+        t->drop();
       } else {
-        at = &e->next;
+        at = &t->next_;
       }
     }
   }
 
   std::mutex mutex_;
   std::condition_variable changed_;
-  entry* first_ = nullptr;
+  actor_thread* first_ = nullptr;
   bool stopping_ = false;
 };
 
 /// Makes the actor in a thread of its own.
-inline future<cell_pointer> give_birth_in_thread(event_loop& loop,
-                                                 std::unique_ptr<actor_maker> maker) {
-  promise<cell_pointer> born(loop);
+inline future<actor_ref<>> give_birth_in_thread(event_loop& loop, maker_pointer maker) {
+  promise<actor_ref<>> born(loop);
   auto result = born.get_future();
-  const counted_pointer<thread_birth> what(new thread_birth(loop, std::move(maker)));
+  const counted_pointer<actor_thread> thread(new actor_thread(loop, std::move(maker)));
   // Found through the object, for the thread may outlive the wait.
   struct waiting_scope {
-    thread_birth& what;
-    ~waiting_scope() { what.waiting = nullptr; }
-  } const waits{*what};
-  what->waiting = &born;
-  actor_threads::instance().start(what);
+    actor_thread& thread;
+    ~waiting_scope() { thread.waiting = nullptr; }
+  } const waits{*thread};
+  thread->waiting = &born;
+  actor_threads::instance().start(*thread);
   co_return co_await std::move(result);
 }
 

@@ -6,11 +6,11 @@
 #include <pulsar/actors/actor.hpp>
 #include <pulsar/actors/detail/local_actors.hpp>
 #include <pulsar/actors/image.hpp>
+#include <pulsar/actors/ref_codec.hpp>
 #include <pulsar/core/descriptor.hpp>
 
 #include <chrono>
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -28,25 +28,17 @@ struct birth_request {
   bytes arguments;
 };
 
-/// Where it was born.
-struct birth_notice {
-  std::uint64_t id = 0;
-  std::string name;
-};
-
 template <>
 inline constexpr bool codec::own_record<image::function_key> = true;
 template <>
 inline constexpr bool codec::own_record<birth_request> = true;
-template <>
-inline constexpr bool codec::own_record<birth_notice> = true;
 
-using factory_function = future<cell_pointer>(event_loop& loop, birth how,
-                                              std::span<const std::byte> arguments);
+using factory_function = future<actor_ref<>>(event_loop& loop, birth how,
+                                             std::span<const std::byte> arguments);
 
 /// Makes an `A` from encoded arguments; its place in the image is what travels.
 template <class A, class... Args>
-future<cell_pointer> factory(event_loop& loop, birth how, std::span<const std::byte> arguments) {
+future<actor_ref<>> factory(event_loop& loop, birth how, std::span<const std::byte> arguments) {
   return give_birth(loop, maker_of<A>(std::move(how), decode<std::tuple<Args...>>(arguments)));
 }
 
@@ -78,17 +70,16 @@ inline constexpr bool only_encoded<node> = true;
 
 class node final : public actor<node> {
  public:
-  /// `ended` is called when an actor that was born here for the arbiter has ended.
-  explicit node(std::function<void(std::exception_ptr)> ended) : ended_(std::move(ended)) {}
+  /// `owner` is told when an actor that was born here for the arbiter has ended.
+  explicit node(actor_owner& owner) noexcept : owner_(owner) {}
 
-  future<birth_notice> give_birth(birth_request request) {
+  future<actor_ref<>> give_birth(birth_request request) {
     const auto make = image::resolve<factory_function>(request.factory);
     birth how{request.name, request.named, request.mailbox_bound};
-    const cell_pointer cell = co_await make(loop(), std::move(how), request.arguments);
-    if (cell->actor != nullptr) {
-      actor_access::on_end(*cell->actor, ended_);
-    }
-    co_return birth_notice{cell->id, cell->name};
+    actor_ref<> born = co_await make(loop(), std::move(how), request.arguments);
+    auto* const alive = ref_access::cell(born)->actor;
+    if (alive != nullptr) actor_access::set_owner(*alive, owner_);
+    co_return born;
   }
 
   /// Starts the body of an application's worker.
@@ -106,7 +97,7 @@ class node final : public actor<node> {
   using commands = pulsar::commands<&node::give_birth, &node::start_worker>;
 
  private:
-  std::function<void(std::exception_ptr)> ended_;
+  actor_owner& owner_;
   std::unique_ptr<worker_body> body_;
   std::vector<unique_fd> descriptors_;
 };

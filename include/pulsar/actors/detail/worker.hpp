@@ -71,7 +71,7 @@ class last_seconds {
   inline static void (*handler_)(int) = nullptr;
 };
 
-class worker : control_line::owner, peers::introducer {
+class worker : control_line::owner, peers::introducer, actor_owner {
  public:
   /// `make_body` is what an application's worker runs; none in a worker for actors.
   explicit worker(std::function<std::unique_ptr<worker_body>()> make_body)
@@ -93,7 +93,7 @@ class worker : control_line::owner, peers::introducer {
     lines.add(arbiter_process, process.take_stream());
 
     node_ = place_actor<node>(loop_, node_id(registry::instance().process()), speaker_,
-                              [this](std::exception_ptr why) { actor_ended(why); });
+                              static_cast<actor_owner&>(*this));
     if (marker.kind == worker_kind::application) {
       static_cast<node&>(*node_->actor).set_body(make_body_(), process.take_inherited());
     }
@@ -186,7 +186,7 @@ class worker : control_line::owner, peers::introducer {
     leave(std::chrono::seconds(2), "the end of its control line");
   }
 
-  void actor_ended(std::exception_ptr why) {
+  void actor_ended(std::exception_ptr why) override {
     if (why != nullptr) exit_code_ = 1;
     leave(std::chrono::seconds(5), "the end of its actor");
   }
