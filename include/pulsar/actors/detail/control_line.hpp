@@ -6,10 +6,9 @@
 
 #include <pulsar/actors/detail/cell.hpp>
 #include <pulsar/actors/detail/control_socket.hpp>
+#include <pulsar/actors/detail/line.hpp>
 #include <pulsar/actors/image.hpp>
 #include <pulsar/core/codec.hpp>
-#include <pulsar/core/detail/watched_descriptor.hpp>
-#include <pulsar/core/future.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -55,7 +54,7 @@ enum class control_ending {
 };
 
 /// One end. Belongs to its loop.
-class control_line : public counted {
+class control_line final : public line {
  public:
   /// What may wait for a slow reader. One that is slower is not led any more.
   static constexpr std::size_t most_unsent = 1000;
@@ -73,16 +72,16 @@ class control_line : public counted {
   };
 
   control_line(event_loop& loop, unique_fd fd)
-      : loop_(loop), socket_(std::move(fd)), ready_(loop.context(), socket_.handle()) {}
+      : line(loop, fd.get()), socket_(std::move(fd)) {}
   ~control_line() override {
-    ready_.release();
+    descriptor_.release();
     while (!unsent_.empty()) delete static_cast<packet*>(unsent_.pop());
   }
 
   /// Tells `o`, which must live until `close`.
   void start(owner& o) {
     owner_ = &o;
-    read(loop_, share(*this)).detach();
+    begin_to_read();
   }
 
   void send(const control_message& message, unique_fd descriptor = {}) {
@@ -100,10 +99,8 @@ class control_line : public counted {
   void close() {
     owner_ = nullptr;
     open_ = false;
-    ready_.cancel();
+    descriptor_.cancel();
   }
-
-  bool open() const noexcept { return open_; }
 
  private:
   struct packet : task_node {
@@ -117,7 +114,7 @@ class control_line : public counted {
   void break_off() {
     open_ = false;
     how_ = control_ending::broken;
-    ready_.cancel();
+    descriptor_.cancel();
   }
 
   void drop_first() {
@@ -125,17 +122,13 @@ class control_line : public counted {
     --unsent_count_;
   }
 
-  void flush() {
+  void flush() override {
     while (!unsent_.empty() && !waiting_) {
       auto& p = static_cast<packet&>(*unsent_.front());
       const int fd = p.descriptor.get();
       try {
         const auto sent = socket_.send(p.bytes.readable(), {&fd, fd >= 0 ? 1U : 0U});
-        if (sent == transfer::would_block) {
-          waiting_ = true;
-          wait_writable(loop_, share(*this)).detach();
-          return;
-        }
+        if (sent == transfer::would_block) return wait_writable();
       } catch (const std::exception& e) {
         log::error("a control packet was not sent: {}", e.what());
         // Too many descriptors are under way: the other side has to know what it does not get.
@@ -148,23 +141,13 @@ class control_line : public counted {
     }
   }
 
-  static future<> wait_writable(event_loop&, counted_pointer<control_line> self) {
-    const bool writable = co_await self->ready_.writable();
-    self->waiting_ = false;
-    if (writable) self->flush();
-  }
-
-  static future<> read(event_loop&, counted_pointer<control_line> self) {
-    while (co_await self->ready_.readable()) {
-      if (!self->open_ || !self->receive()) break;
-    }
-    self->open_ = false;
-    while (!self->unsent_.empty()) self->drop_first();
-    if (auto* told = std::exchange(self->owner_, nullptr)) told->on_control_end(self->how_);
+  void on_end() override {
+    while (!unsent_.empty()) drop_first();
+    if (owner_ != nullptr) std::exchange(owner_, nullptr)->on_control_end(how_);
   }
 
   // All packets that are there; false at the end.
-  bool receive() {
+  bool receive() override {
     for (;;) {
       control_packet p;
       control_message message;
@@ -193,15 +176,11 @@ class control_line : public counted {
     }
   }
 
-  event_loop& loop_;
   control_socket socket_;
-  watched_descriptor ready_;
   owner* owner_ = nullptr;
   control_ending how_ = control_ending::closed;
   task_queue unsent_;
   std::size_t unsent_count_ = 0;
-  bool open_ = true;
-  bool waiting_ = false;
 };
 
 }  // namespace pulsar::detail

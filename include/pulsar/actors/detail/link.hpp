@@ -11,6 +11,7 @@
 
 #include <pulsar/actors/detail/cell.hpp>
 #include <pulsar/actors/detail/failure.hpp>
+#include <pulsar/actors/detail/line.hpp>
 #include <pulsar/actors/detail/local_actors.hpp>
 #include <pulsar/actors/detail/number_map.hpp>
 #include <pulsar/actors/registry.hpp>
@@ -21,13 +22,10 @@
 #include <sys/socket.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <memory>
-#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -73,44 +71,49 @@ class frame_reader {
   frame_reader(const frame_reader&) = delete;
   frame_reader& operator=(const frame_reader&) = delete;
   ~frame_reader() {
-    while (pieces_ != nullptr) delete std::exchange(pieces_, pieces_->next);
+    while (piece* p = pieces_) {
+      pieces_ = p->next;
+      delete p;
+    }
   }
 
+  /// There until the next call.
   struct message {
-    frame_kind kind;
-    std::uint64_t id;
-    std::span<const std::byte> payload;  // until the next call
+    frame_kind kind{};
+    std::uint64_t id = 0;
+    std::span<const std::byte> payload;
   };
 
-  /// The next whole message of `in`, taken out of it; nothing if there is none yet. Throws
+  /// The next whole message of `in`, taken out of it; null if there is none yet. Throws
   /// `errc::malformed` and `errc::too_large`.
-  std::optional<message> next(buffer& in) {
+  const message* next(buffer& in) {
     whole_.clear();
     for (;;) {
-      in.consume(std::exchange(taken_, 0));
-      if (in.size() < sizeof(frame_head)) return std::nullopt;
+      in.consume(taken_);
+      taken_ = 0;
+      if (in.size() < sizeof(frame_head)) return nullptr;
       frame_head head;
       std::memcpy(&head, in.data(), sizeof(head));
       check(head);
-      if (in.size() < sizeof(head) + head.size) return std::nullopt;
+      if (in.size() < sizeof(head) + head.size) return nullptr;
       taken_ = sizeof(head) + head.size;
-      const auto payload = std::span<const std::byte>(in.data() + sizeof(head), head.size);
-      const auto kind = static_cast<frame_kind>(head.kind);
+      message_ = {static_cast<frame_kind>(head.kind), head.id, {in.data() + sizeof(head), head.size}};
       piece** begun = find(head);
-      if (*begun == nullptr && head.more == 0) return message{kind, head.id, payload};
+      if (*begun == nullptr && head.more == 0) return &message_;
       auto& message_so_far = *begun == nullptr ? begin(head) : **begun;
-      if (held_ + payload.size() > largest_message) {
+      if (held_ + head.size > largest_message) {
         throw error(errc::too_large, "messages in pieces of over 64 MiB");
       }
-      held_ += payload.size();
-      message_so_far.bytes.append(payload);
+      held_ += head.size;
+      message_so_far.bytes.append(message_.payload);
       if (head.more != 0) continue;
       held_ -= message_so_far.bytes.size();
       whole_ = std::move(message_so_far.bytes);
-      piece** done = find(head);
-      delete std::exchange(*done, (*done)->next);
+      message_.payload = whole_.readable();
+      *begun = message_so_far.next;
+      delete &message_so_far;
       --piece_count_;
-      return message{kind, head.id, whole_.readable()};
+      return &message_;
     }
   }
 
@@ -162,11 +165,23 @@ class frame_reader {
   std::size_t held_ = 0;
   piece* pieces_ = nullptr;
   std::size_t piece_count_ = 0;
+  message message_;
   buffer whole_;
 };
 
+/// A failure of pulsar's own.
+inline remote_failure failure_of(errc code, std::string sentence) {
+  return {"pulsar::error", "pulsar", static_cast<int>(code), std::move(sentence)};
+}
+
+/// Ends a command that cannot be sent: its sender, or for a tell the log, learns why.
+inline void refuse(std::string_view command, const wire_sink& sink, const remote_failure& why) {
+  if (sink) return sink({{}, why});
+  log::warning("a tell of '{}' failed: {}", command.substr(0, most_shown), why.text);
+}
+
 /// One end of the line. Belongs to its loop's thread.
-class link : public counted {
+class link final : public line {
  public:
   /// Why a line is no more.
   enum class ending {
@@ -187,15 +202,11 @@ class link : public counted {
 
   /// `o` may be null.
   link(event_loop& loop, unique_fd fd, std::uint64_t peer, owner* o)
-      : loop_(loop),
-        socket_(loop.context(), fd.get()),
-        peer_(peer),
-        owner_(o),
-        way_back_(new way_back(*this)) {
+      : line(loop, fd.get()), peer_(peer), owner_(o), way_back_(new way_back(*this)) {
     static_cast<void>(fd.release());
   }
   ~link() override {
-    way_back_->line = nullptr;
+    way_back_->to = nullptr;
     while (!turns_.empty()) delete static_cast<outgoing*>(turns_.pop());
     while (!later_.empty()) delete static_cast<outgoing*>(later_.pop());
     fail_pending(fmt::format("the link to process {} was dropped", peer_));
@@ -203,28 +214,38 @@ class link : public counted {
 
   /// The process at the other end.
   std::uint64_t peer() const noexcept { return peer_; }
-  bool open() const noexcept { return open_; }
 
   /// Begins to read.
-  void start() { read(loop_, share(*this)).detach(); }
+  void start() { begin_to_read(); }
 
   /// Sends a command; its outcome goes to `sink`, or, for a tell, nowhere.
   void post(std::uint64_t target, std::string_view command, const buffer& arguments,
             event_loop::time_point deadline, wire_sink sink) {
-    send_command(target, command, arguments.readable(), deadline, std::move(sink));
+    const std::size_t size = sizeof(command_head) + command.size() + arguments.size();
+    const remote_failure why = refusal(command, size);
+    if (!why.type.empty()) return refuse(command, sink, why);
+    command_head head;
+    head.target = target;
+    head.deadline = deadline.time_since_epoch().count();
+    head.name_size = static_cast<std::uint32_t>(command.size());
+    frame_head frame;
+    frame.id = ++last_id_;
+    frame.kind = static_cast<std::uint8_t>(sink ? frame_kind::ask : frame_kind::tell);
+    if (sink) sinks_.insert(frame.id, new pending(std::move(sink)));
+    write(frame, bytes_of(&head, sizeof(head)), bytes_of(command.data(), command.size()),
+          arguments.readable());
   }
 
   /// Writes what is queued, as far as the peer takes it now; the loop has others to serve too.
-  void flush() {
-    for (int i = 0; open_ && !writing_ && refill(); ++i) {
+  void flush() override {
+    for (int i = 0; open_ && !waiting_ && refill(); ++i) {
       if (i == most_writes) return schedule_flush();
-      const auto n = ::send(socket_.native_handle(), out_.data(), out_.size(),
+      const auto n = ::send(descriptor_.native_handle(), out_.data(), out_.size(),
                             MSG_NOSIGNAL | MSG_DONTWAIT);
       if (n >= 0) {
         out_.consume(static_cast<std::size_t>(n));
       } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
-        writing_ = true;
-        wait_writable(loop_, share(*this)).detach();
+        wait_writable();
       } else if (errno != EINTR) {
         return;  // the reader sees the end, after what the peer had sent
       }
@@ -244,8 +265,11 @@ class link : public counted {
     }
     sinks_.clear();
     while (failed != nullptr) {
-      const std::unique_ptr<pending> p(std::exchange(failed, failed->next_failed));
-      p->sink(gone(sentence));
+      pending* p = failed;
+      failed = p->next_failed;
+      const wire_sink sink = std::move(p->sink);
+      delete p;
+      sink({{}, failure_of(errc::actor_gone, sentence)});
     }
   }
 
@@ -254,7 +278,7 @@ class link : public counted {
     open_ = false;
     owner_ = nullptr;
     std::error_code ignored;
-    socket_.close(ignored);
+    descriptor_.close(ignored);
   }
 
  private:
@@ -277,73 +301,60 @@ class link : public counted {
 
   // Leads outcomes back to the line, from any thread, for as long as that is there.
   struct way_back final : outcome_receiver {
-    explicit way_back(link& l) : loop(&l.loop_), inbox(loop_access::inbox(l.loop_)), line(&l) {}
+    explicit way_back(link& l) : loop(&l.loop_), inbox(loop_access::inbox(l.loop_)), to(&l) {}
 
     void receive(std::uint64_t id, wire_outcome&& outcome) override {
       if (event_loop::running() == loop) {
-        if (line != nullptr) line->send_outcome(id, std::move(outcome));
+        if (to != nullptr) to->send_outcome(id, std::move(outcome));
         return;
       }
-      post_to(*inbox, [self = share(*this), id, o = std::move(outcome)]() mutable {
-        if (self->line != nullptr) self->line->send_outcome(id, std::move(o));
-      });
+      auto* one = new late_outcome(*this, id, std::move(outcome));
+      if (!inbox->push(one)) delete one;
     }
 
     event_loop* loop;
     const counted_pointer<loop_inbox> inbox;
-    link* line;
+    link* to;
   };
 
-  static remote_failure failure(errc code, std::string sentence) {
-    return {"pulsar::error", "pulsar", static_cast<int>(code), std::move(sentence)};
-  }
-  static wire_outcome gone(std::string sentence) {
-    return {{}, failure(errc::actor_gone, std::move(sentence))};
-  }
-
-  void send_command(std::uint64_t target, std::string_view command,
-                    std::span<const std::byte> arguments, event_loop::time_point deadline,
-                    wire_sink sink) {
-    const std::size_t size = sizeof(command_head) + command.size() + arguments.size();
-    if (auto why = refusal(command, size)) {
-      if (sink) {
-        sink({{}, std::move(*why)});
-      } else {
-        log::warning("a tell of '{}' failed: {}", command.substr(0, most_shown), why->text);
-      }
-      return;
+  // An outcome from another thread, on its way to the loop.
+  struct late_outcome : task_node, recycled {
+    late_outcome(way_back& w, std::uint64_t i, wire_outcome&& o) noexcept
+        : task_node(&run), way(share(w)), id(i), outcome(std::move(o)) {}
+    static void run(task_node* node, bool drop) {
+      auto* self = static_cast<late_outcome*>(node);
+      link* to = self->way->to;
+      if (!drop && to != nullptr) to->send_outcome(self->id, std::move(self->outcome));
+      delete self;
     }
-    command_head head;
-    head.target = target;
-    head.deadline = deadline.time_since_epoch().count();
-    head.name_size = static_cast<std::uint32_t>(command.size());
-    frame_head frame;
-    frame.id = ++last_id_;
-    frame.kind = static_cast<std::uint8_t>(sink ? frame_kind::ask : frame_kind::tell);
-    if (sink) sinks_.insert(frame.id, new pending(std::move(sink)));
-    write(frame, {std::as_bytes(std::span(&head, 1)), std::as_bytes(std::span(command)),
-                  arguments});
+    counted_pointer<way_back> way;
+    std::uint64_t id;
+    wire_outcome outcome;
+  };
+
+  static std::span<const std::byte> bytes_of(const void* first, std::size_t size) noexcept {
+    return {static_cast<const std::byte*>(first), size};
   }
 
-  // Why a command cannot be sent.
-  std::optional<remote_failure> refusal(std::string_view command, std::size_t size) const {
+  // Why a command cannot be sent; no failure if it can.
+  remote_failure refusal(std::string_view command, std::size_t size) const {
     if (!open_) {
-      return failure(errc::actor_gone, fmt::format("the link to process {} is closed", peer_));
+      return failure_of(errc::actor_gone, fmt::format("the link to process {} is closed", peer_));
     }
     if (command.size() > longest_command) {
-      return failure(errc::unknown_command,
+      return failure_of(errc::unknown_command,
                      fmt::format("a name of {} bytes is no command's", command.size()));
     }
     if (size > largest_message) {
-      return failure(errc::too_large,
+      return failure_of(errc::too_large,
                      fmt::format("the arguments of '{}' take {} bytes, at most {} travel", command,
                                  size, largest_message));
     }
     if (unsent() + size > most_unsent) {
-      return failure(errc::mailbox_full,
+      return failure_of(errc::mailbox_full,
                      fmt::format("process {} has not read {} bytes yet", peer_, unsent()));
     }
-    return std::nullopt;
+    return {};
   }
 
   void send_outcome(std::uint64_t id, wire_outcome&& outcome) {
@@ -353,12 +364,12 @@ class link : public counted {
     frame.kind = static_cast<std::uint8_t>(frame_kind::reply);
     const std::size_t size = outcome.value.size() + 1;
     if (outcome.failure.type.empty() && size > largest_message) {
-      outcome.failure = failure(errc::too_large, fmt::format("the result takes {} bytes, at most "
+      outcome.failure = failure_of(errc::too_large, fmt::format("the result takes {} bytes, at most "
                                                              "{} travel", size, largest_message));
     } else if (outcome.failure.type.empty() && unsent() + size > most_unsent) {
       outcome.failure =
-          failure(errc::mailbox_full,
-                  fmt::format("the sender has not read {} bytes of results yet", unsent()));
+          failure_of(errc::mailbox_full,
+                     fmt::format("the sender has not read {} bytes of results yet", unsent()));
     }
     const std::byte failed{!outcome.failure.type.empty()};
     if (failed != std::byte{}) {
@@ -366,28 +377,35 @@ class link : public counted {
       encode(outcome.value, outcome.failure);
       if (unsent() + outcome.value.size() > most_unsent_failures) return give_up();
     }
-    write(frame, {std::span(&failed, 1), outcome.value.readable(), {}});
+    write(frame, bytes_of(&failed, 1), outcome.value.readable());
   }
 
   // The peer asks and does not read.
   void give_up() {
     open_ = false;
-    given_up_ = fmt::format("it has not read {} bytes of results", unsent());
-    log::error("the link to process {} is closed: {}", peer_, given_up_);
-    socket_.cancel();
+    how_ = ending::broken;
+    reason_ = fmt::format("it has not read {} bytes of results", unsent());
+    log::error("the link to process {} is closed: {}", peer_, reason_);
+    descriptor_.cancel();
   }
 
-  void write(frame_head head, const std::array<std::span<const std::byte>, 3>& parts) {
-    const std::size_t size = parts[0].size() + parts[1].size() + parts[2].size();
+  void write(frame_head head, std::span<const std::byte> first, std::span<const std::byte> second,
+             std::span<const std::byte> third = {}) {
+    const std::size_t size = first.size() + second.size() + third.size();
+    outgoing* large = nullptr;
     if (size <= largest_frame) {
       head.size = static_cast<std::uint32_t>(size);
-      out_.append(std::as_bytes(std::span(&head, 1)));
-      for (const auto part : parts) out_.append(part);
+      out_.append(bytes_of(&head, sizeof(head)));
     } else {
-      auto* large = new outgoing;
+      large = new outgoing;
       large->head = head;
       large->size = size;
-      for (const auto part : parts) large->bytes.append(part);
+    }
+    buffer& to = large != nullptr ? large->bytes : out_;
+    to.append(first);
+    to.append(second);
+    to.append(third);
+    if (large != nullptr) {
       large_bytes_ += size;
       later_.push(large);
     }
@@ -415,7 +433,7 @@ class link : public counted {
     const std::size_t n = std::min(large->bytes.size(), largest_frame);
     large->head.size = static_cast<std::uint32_t>(n);
     large->head.more = n < large->bytes.size();
-    out_.append(std::as_bytes(std::span(&large->head, 1)));
+    out_.append(bytes_of(&large->head, sizeof(frame_head)));
     out_.append(large->bytes.readable().first(n));
     large->bytes.consume(n);
     large_bytes_ -= n;
@@ -430,51 +448,32 @@ class link : public counted {
 
   std::size_t unsent() const noexcept { return out_.size() + large_bytes_; }
 
-  static future<> wait_writable(event_loop&, counted_pointer<link> self) {
-    const bool writable = co_await self->socket_.writable();
-    self->writing_ = false;
-    if (writable) self->flush();
-  }
-
-  static future<> read(event_loop&, counted_pointer<link> self) {
-    buffer in;
-    frame_reader frames;
-    ending how = ending::closed;
-    std::string reason = "it has closed its end";
-    while (self->open_) {
-      const bool readable = co_await self->socket_.readable();
-      if (!readable || !self->receive(in, frames, how, reason)) break;
-    }
-    self->open_ = false;
-    if (!self->given_up_.empty()) {
-      how = ending::broken;
-      reason = std::move(self->given_up_);
-    }
-    ::shutdown(self->socket_.native_handle(), SHUT_RDWR);
-    if (auto* told = std::exchange(self->owner_, nullptr)) {
-      told->on_closed(*self, how, reason);
+  void on_end() override {
+    in_ = {};
+    ::shutdown(descriptor_.native_handle(), SHUT_RDWR);
+    if (owner_ != nullptr) {
+      std::exchange(owner_, nullptr)->on_closed(*this, how_, reason_);
     } else {
-      self->fail_pending(fmt::format("the link to process {} was closed here", self->peer_));
+      fail_pending(fmt::format("the link to process {} was closed here", peer_));
     }
   }
 
-  // Takes what has come; false when nothing more will, with `how` and `reason` if it is broken.
-  bool receive(buffer& in, frame_reader& frames, ending& how, std::string& reason) {
-    const auto room = in.prepare(std::max(largest_frame / 4, frames.missing(in)));
-    const auto n = ::recv(socket_.native_handle(), room.data(), room.size(), MSG_DONTWAIT);
+  bool receive() override {
+    const auto room = in_.prepare(std::max(largest_frame / 4, frames_.missing(in_)));
+    const auto n = ::recv(descriptor_.native_handle(), room.data(), room.size(), MSG_DONTWAIT);
     if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)) return true;
     // The peer ended without reading all of ours: Linux says so when all of its own is read.
     if (n == 0 || (n < 0 && errno == ECONNRESET)) return false;
     try {
       if (n < 0) throw_system_error(errno, "cannot read");
-      in.commit(static_cast<std::size_t>(n));
-      while (auto message = frames.next(in)) dispatch(*message);
+      in_.commit(static_cast<std::size_t>(n));
+      while (const auto* message = frames_.next(in_)) dispatch(*message);
       return true;
     } catch (const std::exception& e) {
-      how = ending::broken;
-      reason = e.what();
+      how_ = ending::broken;
+      reason_ = e.what();
       log::error("the link to process {} is closed, for what came is no message: {}", peer_,
-                 reason);
+                 reason_);
       return false;
     }
   }
@@ -495,10 +494,9 @@ class link : public counted {
     auto* cell = ref_access::cell(target);
     if (cell == nullptr || !cell->local()) {
       if (sink) {
-        sink({{},
-              {"pulsar::error", "pulsar", static_cast<int>(errc::actor_gone),
-               fmt::format("no actor {:#x} lives in process {}", head.target,
-                           registry::instance().process())}});
+        sink({{}, failure_of(errc::actor_gone,
+                             fmt::format("no actor {:#x} lives in process {}", head.target,
+                                         registry::instance().process()))});
       }
       return;
     }
@@ -525,28 +523,27 @@ class link : public counted {
   }
 
   struct flush_node : task_node {
-    explicit flush_node(link& l) noexcept : task_node(&run), line(l) {}
+    explicit flush_node(link& l) noexcept : task_node(&run), of(l) {}
     static void run(task_node* node, bool drop) {
-      const auto self = std::exchange(static_cast<flush_node*>(node)->line.flushing_, {});
+      const auto self = std::move(static_cast<flush_node*>(node)->of.flushing_);
       if (!drop) self->flush();
     }
-    link& line;
+    link& of;
   };
 
-  event_loop& loop_;
-  watched_descriptor socket_;
   std::uint64_t peer_;
   owner* owner_;
   const counted_pointer<way_back> way_back_;
-  bool open_ = true;
+  buffer in_;
+  frame_reader frames_;
+  ending how_ = ending::closed;
+  std::string reason_ = "it has closed its end";
   counted_pointer<link> flushing_;  // itself, while `flush_` is queued
-  bool writing_ = false;
   buffer out_;
   task_queue turns_;              // large messages of which a piece is out
   task_queue later_;              // those that wait for their first turn
   std::size_t turns_size_ = 0;    // of the whole messages in `turns_`
   std::size_t large_bytes_ = 0;   // what is left of all of them
-  std::string given_up_;          // why, if so
   std::uint64_t last_id_ = 0;
   number_map<pending> sinks_;
   flush_node flush_{*this};

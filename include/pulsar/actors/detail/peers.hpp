@@ -41,7 +41,7 @@ class peers final : public loop_extension, link::owner {
   peers(const peers&) = delete;
   peers& operator=(const peers&) = delete;
   ~peers() override {
-    const remote_failure why = failure("this process ends");
+    const remote_failure why = failure_of(errc::actor_gone, "this process ends");
     introducer_ = nullptr;
     std::size_t at = 0;
     while (auto* p = known_.next(at)) {
@@ -63,7 +63,6 @@ class peers final : public loop_extension, link::owner {
     peer& p = of(process);
     if (p.gone) return;
     if (p.line) drop(p, broken(process, "it was closed"));
-    p.serial = ++last_line_;
     ++p.had;
     try {
       p.line = counted_pointer<link>(new link(loop_, std::move(socket), process, this));
@@ -126,10 +125,10 @@ class peers final : public loop_extension, link::owner {
     const bool first = p.waiting.empty();
     const std::size_t size = arguments.size() + command.size() + sizeof(encoded_command);
     if (p.waiting_bytes + size > most_unsent) {
-      remote_failure why = failure(fmt::format(
-          "{} bytes wait for a link to process {} already", p.waiting_bytes, process));
-      why.value = static_cast<int>(errc::mailbox_full);
-      return refuse(command, sink, why);
+      return refuse(command, sink,
+                    failure_of(errc::mailbox_full,
+                               fmt::format("{} bytes wait for a link to process {} already",
+                                           p.waiting_bytes, process)));
     }
     p.waiting_bytes += size;
     p.waiting.push(new encoded_command(nullptr, target, command, std::move(arguments), deadline,
@@ -157,11 +156,12 @@ class peers final : public loop_extension, link::owner {
 
  private:
   // What is known of one other process.
-  struct peer {
-    std::uint64_t process = 0;
+  struct peer : timer_node {
+    explicit peer(std::uint64_t p) noexcept : timer_node(&lose_patience), process(p) {}
+
+    const std::uint64_t process;
     counted_pointer<link> line;
-    std::uint64_t serial = 0;     // of the line, among all
-    std::uint64_t had = 0;        // lines, ever
+    std::uint64_t had = 0;  // lines, ever
     task_queue late;     // encoded commands that came after its end, before the reason
     task_queue waiting;  // those that came before there was one
     std::size_t waiting_bytes = 0;
@@ -172,8 +172,7 @@ class peers final : public loop_extension, link::owner {
 
   peer& of(std::uint64_t process) {
     if (auto* known = known_.find(process)) return *known;
-    auto* made = new peer;
-    made->process = process;
+    auto* made = new peer(process);
     known_.insert(process, made);
     return *made;
   }
@@ -184,20 +183,19 @@ class peers final : public loop_extension, link::owner {
     last_gone_ = &p.next_gone;
     if (++gone_count_ <= most_gone) return;
     --gone_count_;
-    peer* oldest = std::exchange(first_gone_, first_gone_->next_gone);
+    peer* oldest = first_gone_;
+    first_gone_ = oldest->next_gone;
     if (oldest->line) drop(*oldest, gone(oldest->process, oldest->why));
     known_.erase(oldest->process);
     delete oldest;
   }
 
-  static remote_failure failure(std::string sentence) {
-    return {"pulsar::error", "pulsar", static_cast<int>(errc::actor_gone), std::move(sentence)};
-  }
   static remote_failure gone(std::uint64_t process, const std::string& why) {
-    return failure(fmt::format("process {} is gone: {}", process, why));
+    return failure_of(errc::actor_gone, fmt::format("process {} is gone: {}", process, why));
   }
   static remote_failure broken(std::uint64_t process, const std::string& why) {
-    return failure(fmt::format("the link to process {} has broken: {}", process, why));
+    return failure_of(errc::actor_gone,
+                      fmt::format("the link to process {} has broken: {}", process, why));
   }
 
   // It lives, but cannot be reached.
@@ -215,17 +213,16 @@ class peers final : public loop_extension, link::owner {
   }
 
   // Ends the line when the reason has had its time.
-  void drop_later(const peer& p) {
-    loop_.call_later(patience, [this, process = p.process, serial = p.serial] {
-      auto* found = known_.find(process);
-      if (found == nullptr || !found->line || found->serial != serial) return;
-      drop(*found, found->gone ? gone(process, found->why)
-                               : broken(process, "it has closed its end"));
-    });
+  void drop_later(peer& p) { loop_access::arm_after(loop_, p, patience); }
+  static void lose_patience(timer_node* node, bool loop_closes) {
+    auto& p = static_cast<peer&>(*node);
+    if (loop_closes) return;
+    drop(p, p.gone ? gone(p.process, p.why) : broken(p.process, "it has closed its end"));
   }
 
   static void drop(peer& p, const remote_failure& why) {
-    const auto line = std::exchange(p.line, {});
+    const auto line = std::move(p.line);
+    p.cancel();
     if (line->open()) line->close();
     line->fail_pending(why.text);
     refuse_all(p.late, why);
@@ -242,18 +239,12 @@ class peers final : public loop_extension, link::owner {
     }
   }
 
-  static void refuse(std::string_view command, const wire_sink& sink, const remote_failure& why) {
-    if (sink) return sink({{}, why});
-    log::warning("a tell of '{}' failed: {}", command.substr(0, most_shown), why.text);
-  }
-
   event_loop& loop_;
   introducer* introducer_ = nullptr;
   number_map<peer> known_;
   peer* first_gone_ = nullptr;
   peer** last_gone_ = &first_gone_;
   std::size_t gone_count_ = 0;
-  std::uint64_t last_line_ = 0;
 };
 
 /// How any thread of this process reaches `peers`; empty in a program without an arbiter.
@@ -295,7 +286,7 @@ class remote_cell final : public actor_cell {
   void post_encoded(std::string_view command, buffer arguments, event_loop::time_point deadline,
                     wire_sink sink) override {
     if (registry::process_of(id) == registry::instance().process()) {
-      return refuse(command, sink, "'" + name + "' has ended, or is not born yet");
+      return refuse(command, sink, "' has ended, or is not born yet");
     }
     auto& access = peers_access::instance();
     counted_pointer<loop_inbox> way;
@@ -315,7 +306,7 @@ class remote_cell final : public actor_cell {
       sink = std::move(one->sink);
       delete one;
     }
-    refuse(command, sink, "'" + name + "' is in another process and pulsar::run has ended");
+    refuse(command, sink, "' is in another process and pulsar::run has ended");
   }
 
  private:
@@ -336,12 +327,8 @@ class remote_cell final : public actor_cell {
     event_loop& main;
   };
 
-  static void refuse(std::string_view command, const wire_sink& sink, std::string why) {
-    if (sink) {
-      sink({{}, {"pulsar::error", "pulsar", static_cast<int>(errc::actor_gone), std::move(why)}});
-    } else {
-      log::warning("a tell of '{}' failed: {}", command.substr(0, most_shown), why);
-    }
+  void refuse(std::string_view command, const wire_sink& sink, const char* why) const {
+    detail::refuse(command, sink, failure_of(errc::actor_gone, "'" + name + why));
   }
 };
 
