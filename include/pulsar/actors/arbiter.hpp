@@ -114,12 +114,20 @@ class arbiter final : public actor<arbiter>, detail::peers::introducer {
   using commands = pulsar::commands<&arbiter::spawn_process, &arbiter::find>;
 
  private:
+  // How many lines a worker was given to one that is younger.
+  struct introduction {
+    std::uint64_t younger;
+    std::uint64_t count;
+    introduction* next;
+  };
+
   // Counted: by the list of the living, and by whoever waits for something of it.
   struct worker_process final : detail::counted, detail::control_line::owner {
     explicit worker_process(arbiter& a) noexcept : root(a) {}
     ~worker_process() override {
       if (control) control->close();
       if (exit_watch) exit_watch->release();  // the handle is the child's
+      while (introduced != nullptr) delete std::exchange(introduced, introduced->next);
     }
     void on_packet(detail::control_message&& m, std::vector<unique_fd>&&) override {
       const auto alive = detail::share(*this);
@@ -140,8 +148,7 @@ class arbiter final : public actor<arbiter>, detail::peers::introducer {
     std::optional<promise<>> greeted;
     std::vector<promise<>> gone;
     exit_callback on_exit;
-    // How many lines it was given to each worker that is younger.
-    std::vector<std::pair<std::uint64_t, std::uint64_t>> introduced;
+    introduction* introduced = nullptr;
     worker_process* previous = nullptr;  // in the list of the living
     worker_process* next = nullptr;
   };

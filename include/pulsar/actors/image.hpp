@@ -96,8 +96,11 @@ Signature* resolve(const function_key& key) {
 /// The program itself, then every library that holds a registered function.
 inline std::vector<object_version> describe() {
   std::vector<object_version> result;
-  for (auto& object : detail::image_table::instance().objects()) {
-    result.push_back({std::move(object.name), std::move(object.version)});
+  auto program = detail::find_object(0);
+  result.push_back({std::move(program.name), std::move(program.version)});
+  const auto* object = detail::image_table::instance().objects();
+  for (; object != nullptr; object = object->next) {
+    if (!object->main) result.push_back({object->name, object->version});
   }
   return result;
 }

@@ -9,7 +9,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <exception>
@@ -224,21 +223,21 @@ inline void arbiter::introduce(worker_process& asker, std::uint64_t wanted, std:
   }
   // Noted at the older one.
   auto& older = asker.number < wanted ? asker : *other;
-  const auto younger = std::max(asker.number, wanted);
-  std::uint64_t* given = nullptr;
-  for (auto& [process, count] : older.introduced) {
-    if (process == younger) given = &count;
+  const auto younger = asker.number < wanted ? wanted : asker.number;
+  auto* given = older.introduced;
+  while (given != nullptr && given->younger != younger) given = given->next;
+  if (given == nullptr) {
+    given = older.introduced = new introduction{younger, 0, older.introduced};
   }
-  if (given == nullptr) given = &older.introduced.emplace_back(younger, 0).second;
-  if (had > *given) return distrust(asker, "claims lines that it was not given");
-  if (*given > had) return;
+  if (had > given->count) return distrust(asker, "claims lines that it was not given");
+  if (given->count > had) return;
   std::pair<unique_fd, unique_fd> ends;
   try {
     ends = socket_pair(SOCK_STREAM);
   } catch (...) {
     return refuse_line(asker, wanted, detail::take_apart(std::current_exception()));
   }
-  ++*given;
+  ++given->count;
   give_line(asker, wanted, std::move(ends.first));
   give_line(*other, asker.number, std::move(ends.second));
 }
@@ -291,12 +290,9 @@ inline void arbiter::on_exit(worker_process& w, const exit_status& status) {
   w.control->close();
   free_names(w.number);
   for (auto* other = first_; other != nullptr; other = other->next) {
-    for (auto& entry : other->introduced) {
-      if (entry.first != w.number) continue;
-      entry = other->introduced.back();
-      other->introduced.pop_back();
-      break;
-    }
+    auto** at = &other->introduced;
+    while (*at != nullptr && (*at)->younger != w.number) at = &(*at)->next;
+    if (*at != nullptr) delete std::exchange(*at, (*at)->next);
   }
   if (w.greeted && !w.greeted->done()) {
     w.greeted->set_exception(std::make_exception_ptr(

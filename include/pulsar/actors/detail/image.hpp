@@ -21,7 +21,6 @@
 #include <string_view>
 #include <typeinfo>
 #include <utility>
-#include <vector>
 
 namespace pulsar::detail {
 
@@ -47,14 +46,12 @@ struct image_object {
   std::uint64_t id = 0;  // stable_hash of what `version` says
   std::uintptr_t base = 0;
   bool main = false;
-  std::vector<std::pair<std::uintptr_t, std::uintptr_t>> segments;  // [first, second)
+  // Where its segments lie: what is between them is reserved for it.
+  std::uintptr_t first = 0;
+  std::uintptr_t end = 0;  // 0: there is no such object
+  const image_object* next = nullptr;
 
-  bool holds(std::uintptr_t address) const noexcept {
-    for (const auto& segment : segments) {
-      if (address >= segment.first && address < segment.second) return true;
-    }
-    return false;
-  }
+  bool holds(std::uintptr_t address) const noexcept { return address >= first && address < end; }
 };
 
 // The build-id in one PT_NOTE segment as hexadecimal digits, or nothing. Segments whose alignment
@@ -113,7 +110,10 @@ inline image_object describe_object(const dl_phdr_info& info, bool main) {
   for (std::size_t i = 0; i < info.dlpi_phnum; ++i) {
     const auto& segment = info.dlpi_phdr[i];
     const std::uintptr_t start = info.dlpi_addr + segment.p_vaddr;
-    if (segment.p_type == PT_LOAD) object.segments.emplace_back(start, start + segment.p_memsz);
+    if (segment.p_type == PT_LOAD) {  // in ascending order
+      if (object.end == 0) object.first = start;
+      object.end = start + segment.p_memsz;
+    }
     if (segment.p_type == PT_NOTE && build_id.empty()) {
       build_id =
           build_id_in(reinterpret_cast<const char*>(start), segment.p_memsz, segment.p_align);
@@ -128,7 +128,7 @@ inline image_object describe_object(const dl_phdr_info& info, bool main) {
   return object;
 }
 
-// The main program if `address` is 0, else the object that holds it; without segments if none does.
+// The main program if `address` is 0, else the object that holds it; without an end if none does.
 inline image_object find_object(std::uintptr_t address) {
   struct search {
     std::uintptr_t address;
@@ -177,9 +177,9 @@ class image_table {
     const image_object* object = holder_of(address);
     if (object == nullptr) {
       image_object found = find_object(address);
-      if (found.segments.empty()) return;  // made at run time: no other process can have it
-      objects_.push_back(std::move(found));
-      object = &objects_.back();
+      if (found.end == 0) return;  // made at run time: no other process can have it
+      found.next = objects_;
+      object = objects_ = new image_object(std::move(found));
     }
     const image_place place{object->id, address - object->base};
     if (find(place, signature) != nullptr) return;
@@ -205,10 +205,10 @@ class image_table {
       if (e->place != place) continue;
       throw error(errc::malformed, "a message names a function of another signature");
     }
-    for (const auto& object : objects_) {
-      if (object.id != place.object) continue;
+    for (const auto* object = objects_; object != nullptr; object = object->next) {
+      if (object->id != place.object) continue;
       throw error(errc::malformed, "a message names offset " + std::to_string(place.offset) +
-                                       " of '" + object.name +
+                                       " of '" + object->name +
                                        "', where no registered function begins");
     }
     throw error(errc::incompatible,
@@ -216,14 +216,10 @@ class image_table {
                 "another version");
   }
 
-  std::vector<image_object> objects() {
+  // The objects that hold functions, the latest first; they stay where they are.
+  const image_object* objects() {
     const std::lock_guard lock(mutex_);
-    std::vector<image_object> result;
-    result.push_back(find_object(0));
-    for (const auto& each : objects_) {
-      if (!each.main) result.push_back(image_object(each));
-    }
-    return result;
+    return objects_;
   }
 
  private:
@@ -241,15 +237,14 @@ class image_table {
   }
 
   const image_object* holder_of(std::uintptr_t address) const noexcept {
-    for (const auto& object : objects_) {
-      if (object.holds(address)) return &object;
-    }
-    return nullptr;
+    const image_object* object = objects_;
+    while (object != nullptr && !object->holds(address)) object = object->next;
+    return object;
   }
 
   std::mutex mutex_;
-  std::vector<image_object> objects_;
-  const entry* functions_ = nullptr;  // as long as the program
+  const image_object* objects_ = nullptr;  // as long as the program
+  const entry* functions_ = nullptr;
 };
 
 }  // namespace pulsar::detail
