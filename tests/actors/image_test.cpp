@@ -9,9 +9,11 @@
 #include <fstream>
 #include <iterator>
 #include <sstream>
+#include <string_view>
 #include <vector>
 
 namespace image = pulsar::image;
+using namespace std::string_view_literals;
 
 namespace {
 
@@ -218,29 +220,32 @@ TEST_SUITE("image") {
   TEST_CASE("this program describes itself first") {
     const auto objects = image::describe();
     REQUIRE_FALSE(objects.empty());
-    CHECK(objects[0].name == image::file());
-    CHECK_FALSE(objects[0].version.empty());
-    CHECK(image::difference(objects, objects) == std::nullopt);
+    const auto end = objects.find('\0');
+    CHECK(objects.substr(0, end) == image::file());
+    CHECK(objects.size() > end + 2);
+    CHECK(objects[end + 1] != '\0');
+    CHECK(objects.back() == '\0');
+    CHECK(image::difference(objects, objects) == "");
   }
 
   TEST_CASE("a difference says what changed and what to do") {
-    using list = std::vector<image::object_version>;
-    const list ours{{"/app", "build-id 1"}, {"/lib/a.so", "build-id 2"}};
-    CHECK(image::difference(ours, list{{"/app", "build-id 3"}}) ==
+    const auto ours = "/app\0build-id 1\0/lib/a.so\0build-id 2\0"sv;
+    CHECK(image::difference(ours, "/app\0build-id 3\0"sv) ==
           "binary changed on disk: '/app' was build-id 1 and is now build-id 3; send USR2 to the "
           "arbiter to upgrade");
-    const auto library = image::difference(ours, list{{"/app", "build-id 1"}, {"/lib/a.so", "x"}});
-    REQUIRE(library);
-    CHECK(library->find("'/lib/a.so' was build-id 2 and is now x") != std::string::npos);
+    const auto library = image::difference(ours, "/app\0build-id 1\0/lib/a.so\0x\0"sv);
+    CHECK(library.find("'/lib/a.so' was build-id 2 and is now x") != std::string::npos);
     // A library that was loaded later, another order, a program that was moved: all the same.
-    CHECK_FALSE(image::difference(ours, list{{"/app", "build-id 1"}}));
-    CHECK_FALSE(image::difference(list{{"/app", "build-id 1"}}, ours));
-    CHECK_FALSE(image::difference(ours, list{{"/new/app", "build-id 1"}}));
+    CHECK(image::difference(ours, "/app\0build-id 1\0"sv) == "");
+    CHECK(image::difference("/app\0build-id 1\0"sv, ours) == "");
+    CHECK(image::difference(ours, "/new/app\0build-id 1\0"sv) == "");
+    CHECK(image::difference(ours, "/app\0build-id 1\0/b.so\0x\0/lib/a.so\0build-id 2\0"sv) == "");
     // Nothing known is never equal.
-    const auto unknown = image::difference(list{{"/app", ""}}, list{{"/app", ""}});
-    REQUIRE(unknown);
-    CHECK(unknown->find("-Wl,--build-id") != std::string::npos);
-    CHECK(image::difference(ours, list{}));
+    const auto unknown = image::difference("/app\0\0"sv, "/app\0\0"sv);
+    CHECK(unknown.find("-Wl,--build-id") != std::string::npos);
+    CHECK(image::difference(ours, "") == "the other process does not say which program it is");
+    // Nor is what was cut short.
+    CHECK(image::difference(ours, "/app"sv) != "");
   }
 
   TEST_CASE("the program is started again through the kernel's own link") {

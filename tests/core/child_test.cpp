@@ -158,16 +158,17 @@ TEST_SUITE("child") {
     // Simulates dup2 on a table of eight descriptors: every one of 9^4 choices of four sources.
     const int none = pulsar::null_device;
     for (int code = 0; code < 9 * 9 * 9 * 9; ++code) {
-      std::array<int, 4> sources{};
+      std::vector<int> sources(4);
       for (int t = 0, rest = code; t < 4; ++t, rest /= 9) {
         sources[static_cast<std::size_t>(t)] = rest % 9 - 1;
       }
       std::map<int, int> table;
       for (int fd = 0; fd < 8; ++fd) table[fd] = fd;
-      for (const auto move : pulsar::detail::plan_moves(sources)) {
-        REQUIRE(table.contains(move.from));
-        table[move.to] = table[move.from];
-      }
+      auto moved = sources;
+      pulsar::detail::move_descriptors(moved, [&table](int from, int to) {
+        REQUIRE(table.contains(from));
+        table[to] = table[from];
+      });
       for (int t = 0; t < 4; ++t) {
         const int source = sources[static_cast<std::size_t>(t)];
         if (source != none && table[t] != source) {

@@ -22,13 +22,19 @@
 
 #include <chrono>
 #include <cstdint>
-#include <functional>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
 
 namespace pulsar {
+
+/// Told when a worker process has ended. Counts its references: the arbiter has one until then.
+class exit_watcher : public detail::counted {
+ public:
+  virtual void on_exit(const exit_status& status) = 0;
+};
 
 /// How a worker process is started.
 struct worker_options {
@@ -43,9 +49,6 @@ inline constexpr bool detail::only_encoded<arbiter> = true;
 
 class arbiter final : public actor<arbiter>, detail::peers::introducer {
  public:
-  /// Called when a worker process has ended.
-  using exit_callback = std::function<void(const exit_status&)>;
-
   /// The arbiter of this process, or null. Its loop's thread only.
   static arbiter* instance() noexcept { return instance_; }
 
@@ -61,10 +64,11 @@ class arbiter final : public actor<arbiter>, detail::peers::introducer {
   void on_start();
 
   /// Starts a worker process and shakes hands; its number. `inherited` are the descriptors it shall
-  /// have besides its own. Cancelling it kills the process. Throws `errc::spawn_failed` with how it
-  /// ended, `errc::incompatible`, `errc::timed_out`; no process is left then.
-  future<std::uint64_t> start_worker(worker_options options, std::vector<int> inherited,
-                                     exit_callback on_exit);
+  /// have besides its own, a view that needs to live only until this is called. Cancelling it kills
+  /// the process. Throws `errc::spawn_failed` with how it ended, `errc::incompatible`,
+  /// `errc::timed_out`; no process is left then.
+  future<std::uint64_t> start_worker(worker_options options, std::span<const int> inherited = {},
+                                     detail::counted_pointer<exit_watcher> watcher = {});
 
   /// Asks a worker to end within `grace`; killed when it has not soon after. Done when it is gone.
   future<> stop_worker(std::uint64_t process, event_loop::duration grace);
@@ -114,19 +118,20 @@ class arbiter final : public actor<arbiter>, detail::peers::introducer {
   using commands = pulsar::commands<&arbiter::spawn_process, &arbiter::find>;
 
  private:
-  // How many lines a worker was given to one that is younger.
-  struct introduction {
-    std::uint64_t younger;
-    std::uint64_t count;
-    introduction* next;
+  // How many lines a worker was given to a younger one.
+  struct acquaintance {
+    std::uint64_t number;
+    std::uint64_t lines;
+    acquaintance* next;
   };
 
   // Counted: by the list of the living, and by whoever waits for something of it.
   struct worker_process final : detail::counted, detail::control_line::owner {
-    explicit worker_process(arbiter& a) noexcept : root(a) {}
+    explicit worker_process(arbiter& a)
+        : root(a), greeted(a.loop()), exit_watch(a.loop().context()) {}
     ~worker_process() override {
       if (control) control->close();
-      if (exit_watch) exit_watch->release();  // the handle is the child's
+      exit_watch.release();  // the handle is the child's
       while (introduced != nullptr) delete std::exchange(introduced, introduced->next);
     }
     void on_packet(detail::control_message&& m, std::vector<unique_fd>&&) override {
@@ -144,11 +149,11 @@ class arbiter final : public actor<arbiter>, detail::peers::introducer {
     bool leaving = false;
     child process;
     detail::counted_pointer<detail::control_line> control;
-    std::optional<detail::watched_descriptor> exit_watch;
-    std::optional<promise<>> greeted;
-    std::vector<promise<>> gone;
-    exit_callback on_exit;
-    introduction* introduced = nullptr;
+    promise<> greeted;
+    detail::watched_descriptor exit_watch;
+    detail::waiting_list ended;
+    detail::counted_pointer<exit_watcher> watcher;
+    acquaintance* introduced = nullptr;
     worker_process* previous = nullptr;  // in the list of the living
     worker_process* next = nullptr;
   };
@@ -162,16 +167,17 @@ class arbiter final : public actor<arbiter>, detail::peers::introducer {
   void introduce(std::uint64_t wanted, std::uint64_t) override { connect(wanted); }
   void on_control(worker_process& w, detail::control_message&& m);
   void on_control_end(worker_process& w, detail::control_ending how);
+  static std::uint64_t& lines_between(worker_process& one, worker_process& other);
   void introduce(worker_process& asker, std::uint64_t wanted, std::uint64_t had);
   void refuse_line(worker_process& asker, std::uint64_t wanted, const detail::remote_failure& why);
   void distrust(worker_process& w, const char* what);
   void connect(std::uint64_t wanted);
   void give_line(worker_process& to, std::uint64_t process, unique_fd socket);
   void free_names(std::uint64_t process);
+  worker_pointer launch(const worker_options& options, std::span<const int> inherited);
+  void kill_later(const worker_process& w, event_loop::duration after, const char* what);
   static future<> watch(event_loop& loop, arbiter& self, worker_pointer w);
   void on_exit(worker_process& w, const exit_status& status);
-  static future<std::uint64_t> start(event_loop& loop, arbiter& self, worker_options options,
-                                     std::vector<int> inherited, exit_callback on_exit);
 
   inline static arbiter* instance_ = nullptr;
   // Of the program: a reference from an earlier run must not fit an actor of this one.

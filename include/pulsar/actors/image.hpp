@@ -19,12 +19,10 @@
 #include <pulsar/actors/detail/image.hpp>
 
 #include <cstdint>
-#include <optional>
-#include <span>
 #include <string>
+#include <string_view>
 #include <type_traits>
 #include <typeinfo>
-#include <vector>
 
 namespace pulsar::image {
 
@@ -36,16 +34,6 @@ struct function_key {
   std::uint64_t offset = 0;
 
   bool operator==(const function_key&) const noexcept = default;
-};
-
-/// A loaded object that holds registered functions. A plain value for the hand-shake.
-struct object_version {
-  /// Path of the program or library.
-  std::string name{};
-  /// "build-id 8c73...", or "size 81920, changed at 1795243200.5"; empty if nothing is known.
-  std::string version{};
-
-  bool operator==(const object_version&) const noexcept = default;
 };
 
 /// Lets `function` be named by other processes of this program; twice does no harm.
@@ -93,44 +81,38 @@ Signature* resolve(const function_key& key) {
       detail::image_table::instance().function_at({key.object, key.offset}, typeid(Signature)));
 }
 
-/// The program itself, then every library that holds a registered function.
-inline std::vector<object_version> describe() {
-  std::vector<object_version> result;
-  auto program = detail::find_object(0);
-  result.push_back({std::move(program.name), std::move(program.version)});
-  const auto* object = detail::image_table::instance().objects();
-  for (; object != nullptr; object = object->next) {
-    if (!object->main) result.push_back({object->name, object->version});
-  }
-  return result;
-}
+/// The program itself, then every library that holds a registered function: of each its path and
+/// its version, "build-id 8c73..." or "size 81920, changed at 1795243200.5", with a zero byte behind
+/// either; no version if nothing is known. A plain value for the hand-shake.
+inline std::string describe() { return detail::image_table::instance().describe(); }
 
-/// Why two processes cannot exchange keys, as a sentence that says what to do; nothing if they can.
+/// Why two processes cannot exchange keys, as a sentence that says what to do; empty if they can.
 ///
 /// `ours` and `theirs` are what `describe` returned in each. A library that only one of them has
 /// loaded is no obstacle: a key into it is refused by `resolve` where it is missing.
-inline std::optional<std::string> difference(std::span<const object_version> ours,
-                                             std::span<const object_version> theirs) {
-  const auto differ = [](const object_version& a, const object_version& b) -> std::string {
+inline std::string difference(std::string_view ours, std::string_view theirs) {
+  if (ours.empty() || theirs.empty()) return "the other process does not say which program it is";
+  const auto compare = [](const detail::described_object& a, const detail::described_object& b) {
+    std::string name(a.name);
     if (a.version.empty() || b.version.empty()) {
-      return "'" + a.name +
+      return "'" + name +
              "' has neither a build-id nor a file to compare: link it with -Wl,--build-id";
     }
-    return "binary changed on disk: '" + a.name + "' was " + a.version + " and is now " +
-           b.version + "; send USR2 to the arbiter to upgrade";
+    if (a.version == b.version) return std::string();
+    return "binary changed on disk: '" + name + "' was " + std::string(a.version) +
+           " and is now " + std::string(b.version) + "; send USR2 to the arbiter to upgrade";
   };
-  const auto same = [](const object_version& a, const object_version& b) {
-    return a.version == b.version && !a.version.empty();
-  };
-  if (ours.empty() || theirs.empty()) return "the other process does not say which program it is";
   // The program itself comes first and may have been moved meanwhile.
-  if (!same(ours[0], theirs[0])) return differ(ours[0], theirs[0]);
-  for (const auto& our : ours.subspan(1)) {
-    for (const auto& their : theirs.subspan(1)) {
-      if (our.name == their.name && !same(our, their)) return differ(our, their);
+  auto our = detail::take_object(ours);
+  std::string found = compare(our, detail::take_object(theirs));
+  while (found.empty() && !ours.empty()) {
+    our = detail::take_object(ours);
+    for (auto rest = theirs; found.empty() && !rest.empty();) {
+      const auto their = detail::take_object(rest);
+      if (our.name == their.name) found = compare(our, their);
     }
   }
-  return std::nullopt;
+  return found;
 }
 
 /// The file this program was started from, for people: it may have been moved or replaced since.

@@ -64,8 +64,7 @@ struct worker_plan {
 
 namespace detail {
 
-/// A worker in a thread, or in the loop of the master. Its coroutines, as those of the monitor, are
-/// templates: g++ 12 emits the body of any other, and all that it calls, used or not.
+/// A worker in a thread, or in the loop of the master.
 class local_worker final : public actor<local_worker> {
  public:
   local_worker(std::function<std::unique_ptr<worker_body>()> make,
@@ -75,14 +74,12 @@ class local_worker final : public actor<local_worker> {
         settings_(std::move(settings)),
         grace_(grace) {}
 
-  template <class = void>
   future<> on_start() {
     body_ = make_();
-    co_await body_->start(std::move(descriptors_), std::move(settings_));
+    return body_->start(std::move(descriptors_), std::move(settings_));
   }
-  template <class = void>
   future<> on_stopping() {
-    if (body_ != nullptr) co_await body_->stop(grace_);
+    return body_ != nullptr ? body_->stop(grace_) : make_ready_future();
   }
   using commands = pulsar::commands<>;
 
@@ -96,7 +93,8 @@ class local_worker final : public actor<local_worker> {
 
 }  // namespace detail
 
-/// Belongs to the main loop, under `run`.
+/// Belongs to the main loop, under `run`. Its coroutines are templates: g++ 12 emits the body of any
+/// other, and all that it calls, used or not.
 class monitor {
  public:
   static constexpr unsigned most_failed_starts = 5;
@@ -149,15 +147,22 @@ class monitor {
     if (changed_ && !changed_->done()) changed_->set_value();
   }
 
+  // Tells how a worker process has ended.
+  struct ending final : exit_watcher {
+    explicit ending(event_loop& loop) : gone(loop) {}
+    void on_exit(const exit_status& status) override { gone.set_value(to_string(status)); }
+    promise<std::string> gone;
+  };
+
   // One worker after another, for ever.
   template <class = void>
   static future<> keep(event_loop& loop, monitor& self, slot& s) {
     event_loop::duration delay{};
     for (;;) {
       const auto born = loop.time();
-      auto gone = std::make_shared<promise<std::string>>(loop);
-      auto ended = gone->get_future();
-      auto begun = co_await as_result(begin(loop, self, s, gone));
+      const detail::counted_pointer<ending> watcher(new ending(loop));
+      auto ended = watcher->gone.get_future();
+      auto begun = co_await as_result(begin(loop, self, s, watcher));
       if (begun) {
         s.ready = true;
         s.failed_starts = 0;
@@ -194,21 +199,17 @@ class monitor {
     return d / 1000 * thousandths;
   }
 
-  // Starts one worker; `gone` is told how it ended.
+  // Starts one worker.
   template <class = void>
   static future<> begin(event_loop&, monitor& self, slot& s,
-                        std::shared_ptr<promise<std::string>> gone) {
+                        detail::counted_pointer<ending> watcher) {
     if (self.plan_.concurrency == concurrency_kind::process) {
       worker_options options;
       options.kind = worker_kind::application;
       options.ordinal = self.plan_.ordinal;
       auto& root = *arbiter::instance();
-      // Named: g++ 12 frees a closure twice that is made inside a co_await.
-      arbiter::exit_callback on_exit = [gone](const exit_status& status) {
-        gone->set_value(to_string(status));
-      };
-      s.process =
-          co_await root.start_worker(options, self.plan_.descriptors, std::move(on_exit));
+      auto told = detail::share<exit_watcher>(*watcher);
+      s.process = co_await root.start_worker(options, self.plan_.descriptors, std::move(told));
       const auto node = detail::ref_access::make<detail::node>(
           detail::cell_of(detail::node_id(s.process), "node"));
       auto started =

@@ -23,7 +23,6 @@
 #include <chrono>
 #include <cstdlib>
 #include <exception>
-#include <memory>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -55,8 +54,9 @@ inline bool read_concurrency(int argc, char** argv) {
     }
   }
   if (source.empty()) return true;
-  if (const auto kind = parse_concurrency(text)) {
-    set_default_concurrency(*kind);
+  concurrency_kind kind{};
+  if (find_concurrency(text, kind)) {
+    set_default_concurrency(kind);
     return true;
   }
   fmt::print(stderr, "{} is '{}', but must be process, thread or coroutine\n", source,
@@ -113,17 +113,14 @@ class master {
     const log_scope speaker("arbiter");
     const main_loop_scope main(loop_);
     loop_access::local<peers>(loop_);
-    arbiter_ = place_actor<arbiter>(loop_, node_id(arbiter_process), "arbiter");
+    place_actor(loop_, node_id(arbiter_process), "arbiter", new arbiter);
     for (const int s : {SIGTERM, SIGINT, SIGQUIT}) tell_of_signal(loop_, s, *this);
     unblock_signals();
-    loop_.create_task([this] { return begin(arbiter_); }).detach();
     whole(*this, call, app, loop_).detach();
     loop_.run_forever();
     loop_.close();
     return exit_code_;
   }
-
-  static future<> begin(cell_pointer cell) { return actor_access::begin(std::move(cell)); }
 
   // Whoever started this program may have ignored SIGCHLD, and it would not learn how its workers
   // end.
@@ -173,22 +170,28 @@ class master {
     }
     self.stopping_ = true;
     if (auto* a = arbiter::instance()) {
-      auto ended = co_await as_result(a->stop_workers(self.grace_));
-      if (!ended) log::error("workers did not stop cleanly: {}", ended.message());
+      try {
+        co_await a->stop_workers(self.grace_);
+      } catch (...) {
+        log::error("workers did not stop cleanly: {}", describe(std::current_exception()));
+      }
     }
-    co_await join_threads(loop);
-    auto stopped = co_await as_result(stop_actors(loop, self.grace_));
-    if (!stopped) log::error("actors did not stop cleanly: {}", stopped.message());
-    loop.stop();
-  }
-
-  // The loop goes on meanwhile: their last words may be for its actors.
-  static future<> join_threads(event_loop& loop) {
+    // The loop goes on while they end: their last words may be for its actors.
     auto* joining = new joined_threads(loop);
-    auto done = joining->done.get_future();
+    auto threads = joining->done.get_future();
     std::thread joiner(&joined_threads::join, static_cast<void*>(joining));
-    auto waited = co_await as_result(std::move(done));
+    try {
+      co_await std::move(threads);
+    } catch (...) {
+      // The loop closes, and the threads are waited for here.
+    }
     joiner.join();
+    try {
+      co_await stop_actors(loop, self.grace_);
+    } catch (...) {
+      log::error("actors did not stop cleanly: {}", describe(std::current_exception()));
+    }
+    loop.stop();
   }
 
   // Goes to a thread that may block, and comes back when all others have ended.
@@ -211,7 +214,6 @@ class master {
   };
 
   event_loop loop_;
-  cell_pointer arbiter_;
   future<> app_;
   event_loop::duration grace_ = std::chrono::seconds(5);
   bool stopping_ = false;

@@ -36,13 +36,24 @@ constexpr std::string_view to_string(concurrency_kind kind) noexcept {
   }
 }
 
-/// The policy of that name, or nothing.
-constexpr std::optional<concurrency_kind> parse_concurrency(std::string_view name) noexcept {
+namespace detail {
+
+/// Gives the policy of that name; false if there is none.
+constexpr bool find_concurrency(std::string_view name, concurrency_kind& found) noexcept {
   for (const auto kind :
        {concurrency_kind::process, concurrency_kind::thread, concurrency_kind::coroutine}) {
-    if (to_string(kind) == name) return kind;
+    found = kind;
+    if (to_string(kind) == name) return true;
   }
-  return std::nullopt;
+  return false;
+}
+
+}  // namespace detail
+
+/// The policy of that name, or nothing.
+constexpr std::optional<concurrency_kind> parse_concurrency(std::string_view name) noexcept {
+  concurrency_kind found{};
+  return detail::find_concurrency(name, found) ? std::optional(found) : std::nullopt;
 }
 
 namespace detail {

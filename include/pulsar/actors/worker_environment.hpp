@@ -88,10 +88,11 @@ inline std::string to_string(const worker_marker& marker) {
          (marker.inherited == 0 ? "" : " inherited=" + std::to_string(marker.inherited));
 }
 
-/// The marker that `to_string` wrote as `text`, to the letter; nothing for any other text.
-inline std::optional<worker_marker> parse_worker_marker(std::string_view text) noexcept {
-  worker_marker marker;
-  detail::marker_reader read(text);
+namespace detail {
+
+/// Reads what `to_string` wrote, to the letter; false for any other text.
+inline bool read_worker_marker(std::string_view text, worker_marker& marker) noexcept {
+  marker_reader read(text);
   read.word("1 control=").number(marker.control).word(" stream=").number(marker.stream);
   read.word(" serial=").number(marker.serial).word(" kind=");
   if (read.has("application:")) {
@@ -108,11 +109,17 @@ inline std::optional<worker_marker> parse_worker_marker(std::string_view text) n
     some = marker.inherited > 0 && marker.inherited <= 1U << 20 && marker.control < highest &&
            marker.stream < highest;
   }
-  const bool sound = read.finished() && some && marker.control > STDERR_FILENO &&
-                     marker.stream > STDERR_FILENO && marker.control != marker.stream &&
-                     marker.serial > 0 && marker.arbiter > 0 &&
-                     (marker.kind == worker_kind::actor) == (marker.ordinal == 0);
-  return sound ? std::optional(marker) : std::nullopt;
+  return read.finished() && some && marker.control > STDERR_FILENO &&
+         marker.stream > STDERR_FILENO && marker.control != marker.stream && marker.serial > 0 &&
+         marker.arbiter > 0 && (marker.kind == worker_kind::actor) == (marker.ordinal == 0);
+}
+
+}  // namespace detail
+
+/// The marker that `to_string` wrote as `text`, to the letter; nothing for any other text.
+inline std::optional<worker_marker> parse_worker_marker(std::string_view text) noexcept {
+  worker_marker marker;
+  return detail::read_worker_marker(text, marker) ? std::optional(marker) : std::nullopt;
 }
 
 /// The numbers of the descriptors that a worker is given besides its sockets.
@@ -174,12 +181,12 @@ class worker_environment {
   // -- what it is ---------------------------------------------------------------------------------
 
   /// Whether an arbiter started it as a worker.
-  bool is_worker() const noexcept { return marker_.has_value(); }
+  bool is_worker() const noexcept { return marker_.serial != 0; }
 
   /// What the arbiter said; only in a worker.
   const worker_marker& marker() const noexcept {
     PULSAR_ASSERT(is_worker(), "marker() was called in a process that is no worker");
-    return *marker_;
+    return marker_;
   }
 
   /// The socket for control packets, owned by the caller from now on; empty the second time.
@@ -193,7 +200,7 @@ class worker_environment {
   std::vector<unique_fd> take_inherited() {
     std::vector<unique_fd> result;
     if (!is_worker() || inherited_taken_.exchange(true)) return result;
-    for (const int fd : inherited_by(*marker_)) result.emplace_back(fd);
+    for (int fd : inherited_by(marker_)) result.emplace_back(fd);
     return result;
   }
 
@@ -213,7 +220,7 @@ class worker_environment {
   /// <what> before it serves: ...". `what` is a verb with its object, as in "spawn an actor".
   void require_serving(std::string_view what) const {
     if (serving()) return;
-    detail::refuse("worker " + std::to_string(marker_->serial) + " cannot " + std::string(what) +
+    detail::refuse("worker " + std::to_string(marker_.serial) + " cannot " + std::string(what) +
                    " before it serves: call pulsar::run first in main, or in a program with a main "
                    "of its own pulsar::serve_if_worker(argc, argv)");
   }
@@ -230,9 +237,9 @@ class worker_environment {
     const int signal = serving() ? SIGCONT : SIGKILL;
     ::prctl(PR_SET_PDEATHSIG, static_cast<unsigned long>(signal), 0UL, 0UL, 0UL);
     // The arbiter may have died before the call above.
-    if (::getppid() == marker_->arbiter) return;
-    detail::refuse("the arbiter, process " + std::to_string(marker_->arbiter) +
-                   ", has ended: worker " + std::to_string(marker_->serial) + " ends too");
+    if (::getppid() == marker_.arbiter) return;
+    detail::refuse("the arbiter, process " + std::to_string(marker_.arbiter) +
+                   ", has ended: worker " + std::to_string(marker_.serial) + " ends too");
   }
 
  private:
@@ -255,20 +262,19 @@ class worker_environment {
   void adopt(const std::string& text) {
     const std::string reason = "; pulsar sets " + std::string(worker_variable) +
                                " for its own worker processes, any other program must unset it";
-    marker_ = parse_worker_marker(text);
-    if (!marker_) {
+    if (!detail::read_worker_marker(text, marker_)) {
       detail::refuse(std::string(worker_variable) + " is '" + detail::printable(text) +
                      "', which no arbiter of this version can have set" + reason);
     }
-    if (const auto problem = problem_of(*marker_); !problem.empty()) {
+    if (const auto problem = problem_of(marker_); !problem.empty()) {
       detail::refuse(std::string(worker_variable) + " does not fit this process: " + problem +
                      reason);
     }
-    control_ = marker_->control;
-    stream_ = marker_->stream;
-    set_close_on_exec(marker_->control);
-    set_close_on_exec(marker_->stream);
-    for (const int fd : inherited_by(*marker_)) set_close_on_exec(fd);
+    control_ = marker_.control;
+    stream_ = marker_.stream;
+    set_close_on_exec(marker_.control);
+    set_close_on_exec(marker_.stream);
+    for (const int fd : inherited_by(marker_)) set_close_on_exec(fd);
     // Started through a link of the kernel, it would be called "exe" in the list of processes.
     if (!arguments_.empty()) {
       const auto& name = arguments_.front();
@@ -281,7 +287,7 @@ class worker_environment {
   std::vector<std::string> arguments_;
   mode_t umask_;
   std::string executable_;
-  std::optional<worker_marker> marker_{};
+  worker_marker marker_{};  // without a serial number in a process that is no worker
   std::atomic<int> control_{-1};
   std::atomic<int> stream_{-1};
   std::atomic<bool> inherited_taken_{false};

@@ -109,13 +109,15 @@ class [[nodiscard("a child that nobody owns runs on unwatched")]] child {
   child(child&& other) noexcept
       : pid_(std::exchange(other.pid_, -1)),
         handle_(std::move(other.handle_)),
-        status_(std::exchange(other.status_, std::nullopt)) {}
+        status_(other.status_),
+        ended_(std::exchange(other.ended_, false)) {}
   child& operator=(child&& other) noexcept {
     if (this != &other) {
       abandon();
       pid_ = std::exchange(other.pid_, -1);
       handle_ = std::move(other.handle_);
-      status_ = std::exchange(other.status_, std::nullopt);
+      status_ = other.status_;
+      ended_ = std::exchange(other.ended_, false);
     }
     return *this;
   }
@@ -130,7 +132,7 @@ class [[nodiscard("a child that nobody owns runs on unwatched")]] child {
   int handle() const noexcept { return handle_.fd.get(); }
 
   /// Whether there is a child that was not seen to end yet.
-  bool running() const noexcept { return pid_ >= 0 && !status_; }
+  bool running() const noexcept { return pid_ >= 0 && !ended_; }
 
   /// Sends `number` to the child, never to another process that got its pid; false if it has ended.
   ///
@@ -149,6 +151,7 @@ class [[nodiscard("a child that nobody owns runs on unwatched")]] child {
   /// Reaps the child if it has ended: how, or nothing while it runs. The answer is kept.
   std::optional<exit_status> try_wait() {
     if (running()) collect(WNOHANG);
+    if (!ended_) return std::nullopt;
     return status_;
   }
 
@@ -156,7 +159,7 @@ class [[nodiscard("a child that nobody owns runs on unwatched")]] child {
   exit_status wait() {
     PULSAR_ASSERT(pid_ >= 0, "wait() was called on a pulsar::child that owns no process");
     if (running()) collect(0);
-    return status_.value_or(exit_status{.code = 255});
+    return status_;
   }
 
  private:
@@ -166,22 +169,18 @@ class [[nodiscard("a child that nobody owns runs on unwatched")]] child {
 
   void collect(int options) {
     siginfo_t info{};
-    const int failed =
-        handle_.is_pidfd
-            ? detail::wait_again(detail::wait_for_pidfd, static_cast<id_t>(handle_.fd.get()), info,
-                                 WEXITED | options)
-            : detail::wait_again(P_PID, static_cast<id_t>(pid_), info, WEXITED | options);
-    if (failed != 0) {
+    if (detail::wait_for_child(handle_, pid_, info, WEXITED | options) != 0) {
       // Somebody else has reaped it. It has ended, so its owner must go on as if it knew how.
       log::warning(
           "the exit status of process {} is lost, 255 is assumed: this program ignores SIGCHLD or "
           "waits for children it did not start",
           pid_);
-      status_ = exit_status{.code = 255};
+      ended_ = true;
     } else if (info.si_pid != 0) {
       status_ = info.si_code == CLD_EXITED
                     ? exit_status{.code = info.si_status}
                     : exit_status{.signal = info.si_status, .core = info.si_code == CLD_DUMPED};
+      ended_ = true;
     }
   }
 
@@ -199,7 +198,8 @@ class [[nodiscard("a child that nobody owns runs on unwatched")]] child {
 
   pid_t pid_ = -1;
   detail::child_handle handle_{};
-  std::optional<exit_status> status_{};
+  exit_status status_{.code = 255};  // until it is known
+  bool ended_ = false;
 };
 
 /// Starts a program as a child of this process.
@@ -239,8 +239,11 @@ std::size_t reap_strangers(IsMine&& is_mine) {
 
 namespace detail {
 
-inline std::vector<std::string> environment_with(std::span<const environment_change> changes) {
-  for (const auto& change : changes) {
+// The array that exec takes, with nulls at its end; what is not this process's own stands in `added`.
+inline std::vector<char*> environment_with(std::span<const environment_change> changes,
+                                           std::string& added) {
+  for (std::size_t i = 0; i < changes.size(); ++i) {
+    const environment_change& change = changes[i];
     refuse_zero(change.name, "a variable's name");
     if (change.value) refuse_zero(*change.value, "a variable's value");
     if (change.name.empty() || change.name.find('=') != std::string::npos) {
@@ -254,16 +257,21 @@ inline std::vector<std::string> environment_with(std::span<const environment_cha
     }
     return false;
   };
-  std::vector<std::string> result;
-  for (char** entry = ::environ; entry != nullptr && *entry != nullptr; ++entry) {
-    std::string text = *entry;
-    const auto name = std::string_view(text).substr(0, text.find('='));
-    if (!changed(name, 0)) result.push_back(std::move(text));
+  std::size_t inherited = 0;
+  while (::environ != nullptr && ::environ[inherited] != nullptr) ++inherited;
+  std::vector<char*> result(inherited + changes.size() + 1);
+  std::size_t count = 0;
+  for (std::size_t i = 0; i < inherited; ++i) {
+    const std::string_view text = ::environ[i];
+    if (!changed(text.substr(0, text.find('=')), 0)) result[count++] = ::environ[i];
   }
   // The last change of a variable counts.
   for (std::size_t i = 0; i < changes.size(); ++i) {
     if (!changes[i].value || changed(changes[i].name, i + 1)) continue;
-    result.push_back(changes[i].name + "=" + *changes[i].value);
+    added.append(changes[i].name).append(1, '=').append(*changes[i].value).append(1, '\0');
+  }
+  for (std::size_t at = 0; at < added.size(); at = added.find('\0', at) + 1) {
+    result[count++] = &added[at];
   }
   return result;
 }
@@ -271,12 +279,17 @@ inline std::vector<std::string> environment_with(std::span<const environment_cha
 // What the child shall have as 0, 1, 2, 3, ...; every number that is named must be open.
 inline std::vector<int> sources_of(const child_options& options) {
   const auto is_open = [](int fd) { return ::fcntl(fd, F_GETFD) >= 0; };
-  std::vector<int> sources{options.standard_input, options.standard_output, options.standard_error};
+  std::vector<int> sources(3 + options.descriptors.size());
+  sources[0] = options.standard_input;
+  sources[1] = options.standard_output;
+  sources[2] = options.standard_error;
   for (int standard = STDOUT_FILENO; standard <= STDERR_FILENO; ++standard) {
     int& source = sources[static_cast<std::size_t>(standard)];
     if (source == standard && !is_open(source)) source = null_device;
   }
-  for (const int fd : options.descriptors) sources.push_back(fd);
+  for (std::size_t i = 0; i < options.descriptors.size(); ++i) {
+    sources[3 + i] = options.descriptors[i];
+  }
   for (std::size_t target = 0; target < sources.size(); ++target) {
     const int source = sources[target];
     if (source == null_device || is_open(source)) continue;
@@ -299,19 +312,23 @@ inline std::vector<int> sources_of(const child_options& options) {
 }  // namespace detail
 
 inline child spawn_child(const child_options& options) {
-  const std::string executable(options.executable);
+  std::string executable(options.executable);
   const std::string directory(options.working_directory);
   detail::refuse_zero(executable, "the path");
   detail::refuse_zero(directory, "the working directory");
 
-  std::vector<std::string> arguments(options.arguments.begin(), options.arguments.end());
-  if (arguments.empty()) arguments.push_back(executable);
-  for (const auto& argument : arguments) detail::refuse_zero(argument, "an argument");
-  std::vector<std::string> environment = detail::environment_with(options.environment);
+  std::vector<char*> arguments(options.arguments.size() + 2);  // with nulls at its end
+  arguments[0] = executable.data();
+  for (std::size_t i = 0; i < options.arguments.size(); ++i) {
+    detail::refuse_zero(options.arguments[i], "an argument");
+    arguments[i] = const_cast<char*>(options.arguments[i].c_str());  // exec changes nothing
+  }
+  std::string added;
+  const std::vector<char*> environment = detail::environment_with(options.environment, added);
 
-  const std::vector<int> sources = detail::sources_of(options);
+  std::vector<int> sources = detail::sources_of(options);
   detail::spawn_actions actions;
-  for (const auto move : detail::plan_moves(sources)) actions.duplicate(move.from, move.to);
+  detail::move_descriptors(sources, [&](int from, int to) { actions.duplicate(from, to); });
   for (std::size_t target = 0; target < sources.size(); ++target) {
     if (sources[target] == null_device) actions.open_null_device(static_cast<int>(target));
   }
@@ -322,8 +339,7 @@ inline child spawn_child(const child_options& options) {
   detail::abandoned_children::instance().reap();
   pid_t pid = -1;
   const int failed = ::posix_spawnp(&pid, executable.c_str(), actions.get(), attributes.get(),
-                                    detail::pointers_to(arguments).data(),
-                                    detail::pointers_to(environment).data());
+                                    arguments.data(), environment.data());
   if (failed != 0) detail::throw_not_started(failed, options);
   try {
     return child(pid, detail::open_child_handle(pid));

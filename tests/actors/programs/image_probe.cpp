@@ -73,9 +73,7 @@ int main(int argc, char** argv) {
     return 0;
   }
   if (what == "describe") {
-    for (const auto& object : pulsar::image::describe()) {
-      std::printf("%s\n%s\n", object.name.c_str(), object.version.c_str());
-    }
+    for (const char c : pulsar::image::describe()) std::putchar(c != '\0' ? c : '\n');
     return 0;
   }
   return 64;

@@ -399,8 +399,12 @@ inline future<> actor_base::wind_down(actor_base& a, event_loop::duration grace,
   bool cancelled = false;
   while (left(a) > 0) {
     auto idle = a.idle_.wait(a.loop());
-    auto ended = co_await as_result(with_timeout(std::move(idle), grace));
-    if (ended) continue;
+    try {
+      co_await with_timeout(std::move(idle), grace);
+      continue;
+    } catch (...) {
+      // Late, or cancelled.
+    }
     if (cancelled) {
       log::warning("'{}' still has {} {} that ignore their cancellation", a.name(), left(a), what);
     }

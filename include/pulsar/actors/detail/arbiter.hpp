@@ -41,23 +41,27 @@ auto ask_patiently(const actor_ref<A>& ref, Args&&... args) {
 
 class arbiter::name_claim {
  public:
-  /// Throws `errc::name_taken`.
-  explicit name_claim(const std::string& name)
-      : cell_(new detail::remote_cell(registry::instance().next_id(), name)) {
-    registry::instance().enter(cell_, true);
-  }
+  name_claim() noexcept = default;
   name_claim(const name_claim&) = delete;
   name_claim& operator=(const name_claim&) = delete;
   ~name_claim() {
     if (cell_) registry::instance().leave(*cell_);
   }
 
+  /// Throws `errc::name_taken`.
+  void take(const std::string& name) {
+    const detail::cell_pointer cell(
+        new detail::remote_cell(registry::instance().next_id(), name));
+    registry::instance().enter(cell, true);
+    cell_ = cell;
+  }
   /// The actor has been born; `free_names` is what ends its name.
   void keep(std::uint64_t id) {
+    if (!cell_) return;
     const detail::cell_pointer born(new detail::remote_cell(id, cell_->name));
     registry::instance().leave(*cell_);
-    registry::instance().enter(born, true);
     cell_ = {};
+    registry::instance().enter(born, true);
   }
 
  private:
@@ -83,36 +87,29 @@ inline void arbiter::leave(worker_process& w) noexcept {
   w.drop();
 }
 
-inline future<std::uint64_t> arbiter::start_worker(worker_options options,
-                                                   std::vector<int> inherited,
-                                                   exit_callback on_exit) {
-  return start(loop(), *this, options, std::move(inherited), std::move(on_exit));
-}
-
-inline future<std::uint64_t> arbiter::start(event_loop& loop, arbiter& self,
-                                            worker_options options, std::vector<int> inherited,
-                                            exit_callback on_exit) {
-  if (self.ending_) throw error(errc::spawn_failed, "the program ends: no worker is started");
-  const worker_pointer w(new worker_process(self));
-  const std::uint64_t serial = ++last_serial_;
-  w->number = detail::process_of_worker(serial);
-  w->on_exit = std::move(on_exit);
-  auto [control, their_control] = socket_pair(SOCK_SEQPACKET);
-  auto [stream, their_stream] = socket_pair(SOCK_STREAM);
-  w->control = detail::counted_pointer<detail::control_line>(
-      new detail::control_line(loop, std::move(control)));
-
+inline arbiter::worker_pointer arbiter::launch(const worker_options& options,
+                                               std::span<const int> inherited) {
+  if (ending_) throw error(errc::spawn_failed, "the program ends: no worker is started");
+  const worker_pointer w(new worker_process(*this));
   worker_marker marker;
   marker.control = 3;
   marker.stream = 4;
-  marker.serial = serial;
+  marker.serial = ++last_serial_;
   marker.kind = options.kind;
   marker.ordinal = options.ordinal;
   marker.arbiter = ::getpid();
   marker.inherited = static_cast<unsigned>(inherited.size());
-  std::vector<int> descriptors{their_control.get(), their_stream.get()};
-  for (const int fd : inherited) descriptors.push_back(fd);
-  const std::vector<environment_change> environment{{worker_variable, to_string(marker)}};
+  w->number = detail::process_of_worker(marker.serial);
+  auto [control, their_control] = socket_pair(SOCK_SEQPACKET);
+  auto [stream, their_stream] = socket_pair(SOCK_STREAM);
+  w->control = detail::counted_pointer<detail::control_line>(
+      new detail::control_line(loop(), std::move(control)));
+
+  std::vector<int> descriptors(2 + inherited.size());
+  descriptors[0] = their_control.get();
+  descriptors[1] = their_stream.get();
+  for (std::size_t i = 0; i < inherited.size(); ++i) descriptors[2 + i] = inherited[i];
+  const environment_change environment[] = {{worker_variable, to_string(marker)}};
   const int blocked[] = {SIGINT, SIGHUP, SIGTERM, SIGQUIT};
   child_options start;
   start.executable = this_process().executable();
@@ -121,50 +118,58 @@ inline future<std::uint64_t> arbiter::start(event_loop& loop, arbiter& self,
   start.descriptors = descriptors;
   start.blocked_signals = blocked;
   w->process = spawn_child(start);
-  their_control.reset();
-  their_stream.reset();
 
-  auto& lines = detail::loop_access::local<detail::peers>(loop);
-  self.enter(*w);
-  w->greeted.emplace(loop);
-  auto greeted = w->greeted->get_future();
+  enter(*w);
   w->control->start(*w);
-  lines.add(w->number, std::move(stream));
-  watch(loop, self, w).detach();
+  detail::loop_access::local<detail::peers>(loop()).add(w->number, std::move(stream));
+  return w;
+}
 
-  auto outcome = co_await as_result(with_timeout(std::move(greeted), options.timeout));
-  w->greeted.reset();
-  if (!outcome) {
-    if (w->process.signal(SIGKILL)) {
-      w->gone.emplace_back(loop);
-      auto gone = w->gone.back().get_future();
-      auto ended = co_await as_result(std::move(gone));
-    }
-    if (outcome.code() == errc::timed_out) {
-      throw error(errc::timed_out,
-                  "a worker process did not answer: does main reach pulsar::run, or "
-                  "pulsar::serve_if_worker, without waiting?");
-    }
-    std::rethrow_exception(outcome.exception());
+inline future<std::uint64_t> arbiter::start_worker(worker_options options,
+                                                   std::span<const int> inherited,
+                                                   detail::counted_pointer<exit_watcher> watcher) {
+  const worker_pointer w = launch(options, inherited);
+  w->watcher = std::move(watcher);
+  watch(loop(), *this, w).detach();
+  std::exception_ptr why;
+  try {
+    co_await with_timeout(w->greeted.get_future(), options.timeout);
+    co_return w->number;
+  } catch (...) {
+    why = std::current_exception();
   }
-  co_return w->number;
+  if (w->process.signal(SIGKILL)) {
+    try {
+      co_await w->ended.wait(loop());
+    } catch (...) {
+      // Cancelled: it is not waited for.
+    }
+  }
+  try {
+    std::rethrow_exception(why);
+  } catch (const error& e) {
+    if (e.code() != errc::timed_out) throw;
+    throw error(errc::timed_out,
+                "a worker process did not answer: does main reach pulsar::run, or "
+                "pulsar::serve_if_worker, without waiting?");
+  }
 }
 
 inline void arbiter::on_control(worker_process& w, detail::control_message&& m) {
   switch (m.kind) {
     case detail::control_kind::hello: {
-      auto difference = image::difference(image::describe(), m.objects);
+      std::string difference = image::difference(image::describe(), m.text);
       if (m.number != detail::wire_version) difference = "it speaks another version of the wire";
+      if (w.greeted.done()) return distrust(w, "greets a second time");
       detail::control_message answer;
-      answer.kind = difference ? detail::control_kind::refused : detail::control_kind::welcome;
-      answer.text = difference.value_or("");
-      if (!w.greeted || w.greeted->done()) return distrust(w, "greets a second time");
+      answer.kind = difference.empty() ? detail::control_kind::welcome
+                                       : detail::control_kind::refused;
+      answer.text = difference;
       w.control->send(answer);
-      if (difference) {
-        w.greeted->set_exception(
-            std::make_exception_ptr(error(errc::incompatible, *difference)));
+      if (difference.empty()) {
+        w.greeted.set_value();
       } else {
-        w.greeted->set_value();
+        w.greeted.set_exception(std::make_exception_ptr(error(errc::incompatible, difference)));
       }
       break;
     }
@@ -185,35 +190,38 @@ inline void arbiter::distrust(worker_process& w, const char* what) {
 }
 
 inline void arbiter::on_control_end(worker_process& w, detail::control_ending how) {
-  if (how == detail::control_ending::broken) {
-    log::error("worker process {} cannot be led any more and is killed", w.process.pid());
-    w.process.signal(SIGKILL);
-    return;
-  }
+  if (how == detail::control_ending::broken) return distrust(w, "cannot be led any more");
   // It ends. If it gets stuck on the way, nobody could tell it anything.
-  loop().call_later(std::chrono::seconds(5), [number = w.number] {
+  kill_later(w, std::chrono::seconds(5), "was stuck at its end");
+}
+
+// Unless it has ended by then.
+inline void arbiter::kill_later(const worker_process& w, event_loop::duration after,
+                                const char* what) {
+  loop().call_later(after, [number = w.number, what] {
     auto* late = instance_ == nullptr ? nullptr : instance_->workers_.find(number);
     if (late != nullptr && late->process.signal(SIGKILL)) {
-      log::warning("worker process {} was stuck at its end and was killed", late->process.pid());
+      log::warning("worker process {} {} and was killed", late->process.pid(), what);
     }
   });
+}
+
+// How many lines two workers were given to each other: noted at the older one.
+inline std::uint64_t& arbiter::lines_between(worker_process& one, worker_process& other) {
+  auto& older = one.number < other.number ? one : other;
+  const auto younger = one.number < other.number ? other.number : one.number;
+  auto* found = older.introduced;
+  while (found != nullptr && found->number != younger) found = found->next;
+  if (found == nullptr) found = older.introduced = new acquaintance{younger, 0, older.introduced};
+  return found->lines;
 }
 
 // A worker asks for a line to another process. When both ask at once the second finds that it was
 // given one already.
 inline void arbiter::introduce(worker_process& asker, std::uint64_t wanted, std::uint64_t had) {
-  if (wanted == detail::arbiter_process) {
-    if (had > asker.lines) return distrust(asker, "claims lines that it was not given");
-    if (asker.lines > had) return;
-    try {
-      connect(asker.number);
-    } catch (...) {
-      refuse_line(asker, wanted, detail::take_apart(std::current_exception()));
-    }
-    return;
-  }
+  const bool here = wanted == detail::arbiter_process;
   auto* other = workers_.find(wanted);
-  if (other == nullptr || other == &asker) {
+  if (!here && (other == nullptr || other == &asker)) {
     detail::control_message m;
     m.kind = detail::control_kind::down;
     m.number = wanted;
@@ -221,25 +229,18 @@ inline void arbiter::introduce(worker_process& asker, std::uint64_t wanted, std:
     asker.control->send(m);
     return;
   }
-  // Noted at the older one.
-  auto& older = asker.number < wanted ? asker : *other;
-  const auto younger = asker.number < wanted ? wanted : asker.number;
-  auto* given = older.introduced;
-  while (given != nullptr && given->younger != younger) given = given->next;
-  if (given == nullptr) {
-    given = older.introduced = new introduction{younger, 0, older.introduced};
-  }
-  if (had > given->count) return distrust(asker, "claims lines that it was not given");
-  if (given->count > had) return;
-  std::pair<unique_fd, unique_fd> ends;
+  std::uint64_t& given = here ? asker.lines : lines_between(asker, *other);
+  if (had > given) return distrust(asker, "claims lines that it was not given");
+  if (given > had) return;
   try {
-    ends = socket_pair(SOCK_STREAM);
+    if (here) return connect(asker.number);
+    auto [one, two] = socket_pair(SOCK_STREAM);
+    ++given;
+    give_line(asker, wanted, std::move(one));
+    give_line(*other, asker.number, std::move(two));
   } catch (...) {
-    return refuse_line(asker, wanted, detail::take_apart(std::current_exception()));
+    refuse_line(asker, wanted, detail::take_apart(std::current_exception()));
   }
-  ++given->count;
-  give_line(asker, wanted, std::move(ends.first));
-  give_line(*other, asker.number, std::move(ends.second));
 }
 
 inline void arbiter::refuse_line(worker_process& asker, std::uint64_t wanted,
@@ -275,12 +276,15 @@ inline void arbiter::free_names(std::uint64_t process) {
   registry::instance().leave_process(process);
 }
 
-inline future<> arbiter::watch(event_loop& loop, arbiter& self, worker_pointer w) {
-  w->exit_watch.emplace(loop.context(), w->process.handle());
-  std::optional<exit_status> status;
-  while (!status && co_await w->exit_watch->readable()) status = w->process.try_wait();
-  w->exit_watch->release();
-  if (status) self.on_exit(*w, *status);
+inline future<> arbiter::watch(event_loop&, arbiter& self, worker_pointer w) {
+  w->exit_watch.assign(w->process.handle());
+  for (;;) {
+    // Named: g++ 12 misplaces the frame of a coroutine without variables that awaits in a condition.
+    const bool readable = co_await w->exit_watch.readable();
+    if (!readable || w->process.try_wait()) break;
+  }
+  w->exit_watch.release();
+  if (!w->process.running()) self.on_exit(*w, w->process.wait());
 }
 
 inline void arbiter::on_exit(worker_process& w, const exit_status& status) {
@@ -290,12 +294,14 @@ inline void arbiter::on_exit(worker_process& w, const exit_status& status) {
   w.control->close();
   free_names(w.number);
   for (auto* other = first_; other != nullptr; other = other->next) {
-    auto** at = &other->introduced;
-    while (*at != nullptr && (*at)->younger != w.number) at = &(*at)->next;
-    if (*at != nullptr) delete std::exchange(*at, (*at)->next);
+    for (auto** at = &other->introduced; *at != nullptr; at = &(*at)->next) {
+      if ((*at)->number != w.number) continue;
+      delete std::exchange(*at, (*at)->next);
+      break;
+    }
   }
-  if (w.greeted && !w.greeted->done()) {
-    w.greeted->set_exception(std::make_exception_ptr(
+  if (!w.greeted.done()) {
+    w.greeted.set_exception(std::make_exception_ptr(
         error(errc::spawn_failed, "a worker process ended before it was ready: " + how)));
   }
   detail::loop_access::local<detail::peers>(loop()).down(w.number, how);
@@ -304,67 +310,54 @@ inline void arbiter::on_exit(worker_process& w, const exit_status& status) {
   m.number = w.number;
   m.text = how;
   for (auto* other = first_; other != nullptr; other = other->next) other->control->send(m);
-  for (auto& waiting : w.gone) waiting.set_value();
-  w.gone.clear();
-  if (w.on_exit) std::exchange(w.on_exit, nullptr)(status);
+  w.ended.wake();
+  if (w.watcher) w.watcher->on_exit(status);
 }
 
 inline future<> arbiter::stop_worker(std::uint64_t process, event_loop::duration grace) {
   auto* found = workers_.find(process);
-  if (found == nullptr) co_return;
-  const auto w = detail::share(*found);
+  if (found == nullptr) return make_ready_future();
   detail::control_message m;
   m.kind = detail::control_kind::stop;
   m.number = static_cast<std::uint64_t>(grace / std::chrono::milliseconds(1));
-  w->control->send(m);
-  w->gone.emplace_back(loop());
-  auto gone = w->gone.back().get_future();
+  found->control->send(m);
   // A worker that neither stops nor lets itself be stopped is killed.
-  auto killer = loop().call_later(grace + std::chrono::seconds(2), [w] {
-    if (w->process.signal(SIGKILL)) {
-      log::warning("worker process {} did not end in time and was killed", w->process.pid());
-    }
-  });
-  auto ended = co_await as_result(std::move(gone));
-  killer.cancel();
+  kill_later(*found, grace + std::chrono::seconds(2), "did not end in time");
+  return found->ended.wait(loop());
 }
 
 inline future<> arbiter::stop_workers(event_loop::duration grace) {
   ending_ = true;
   // All at once: each is asked now, and its end awaited one after another.
   for (const auto* w = first_; w != nullptr; w = w->next) stop_worker(w->number, grace).detach();
-  while (first_ != nullptr) {
-    first_->gone.emplace_back(loop());
-    auto gone = first_->gone.back().get_future();
-    co_await std::move(gone);
-  }
+  while (first_ != nullptr) co_await first_->ended.wait(loop());
 }
 
 inline future<actor_ref<>> arbiter::spawn_process(detail::birth_request request) {
-  std::optional<name_claim> claim;
-  if (request.named) claim.emplace(request.name);
-  const auto process = co_await start_worker({}, {}, {});
+  name_claim claim;
+  if (request.named) claim.take(request.name);
+  const auto process = co_await start_worker({});
   const auto node = detail::ref_access::make<detail::node>(
       detail::cell_of(detail::node_id(process), "node"));
-  auto born = co_await as_result(
-      detail::ask_patiently<&detail::node::give_birth>(node, std::move(request)));
-  if (!born) {
-    auto gone = co_await as_result(stop_worker(process, {}));
-    std::rethrow_exception(born.exception());
-  }
+  actor_ref<> born;
   std::exception_ptr why;
   try {
-    // It may have ended already.
+    born = co_await detail::ask_patiently<&detail::node::give_birth>(node, std::move(request));
+    // It may have ended already; or another thread takes the name in this very moment.
     const auto* alive = workers_.find(process);
-    if (claim && alive != nullptr && !alive->leaving) claim->keep(born->id());
+    if (alive != nullptr && !alive->leaving) claim.keep(born.id());
   } catch (...) {
-    why = std::current_exception();  // another thread has taken the name in this very moment
+    why = std::current_exception();
   }
   if (why != nullptr) {
-    auto gone = co_await as_result(stop_worker(process, {}));
+    try {
+      co_await stop_worker(process, {});
+    } catch (...) {
+      // Cancelled: it is not waited for.
+    }
     std::rethrow_exception(why);
   }
-  co_return *born;
+  co_return born;
 }
 
 namespace detail {

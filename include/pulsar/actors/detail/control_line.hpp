@@ -7,7 +7,6 @@
 #include <pulsar/actors/detail/cell.hpp>
 #include <pulsar/actors/detail/control_socket.hpp>
 #include <pulsar/actors/detail/line.hpp>
-#include <pulsar/actors/image.hpp>
 #include <pulsar/core/codec.hpp>
 
 #include <cstddef>
@@ -23,7 +22,7 @@ namespace pulsar::detail {
 inline constexpr std::uint32_t wire_version = 1;
 
 enum class control_kind : std::uint8_t {
-  hello = 1,  // worker: `objects`, `number` the wire's version
+  hello = 1,  // worker: `text` describes its image, `number` is the wire's version
   welcome,    // arbiter: the worker may serve
   refused,    // arbiter: `text` says why not
   introduce,  // worker: wants a line to process `number`, has had `count` of them
@@ -38,12 +37,9 @@ struct control_message {
   control_kind kind = control_kind::hello;
   std::uint64_t number = 0;
   std::string text;
-  std::vector<image::object_version> objects;
   std::uint64_t count = 0;
 };
 
-template <>
-inline constexpr bool codec::own_record<image::object_version> = true;
 template <>
 inline constexpr bool codec::own_record<control_message> = true;
 

@@ -41,18 +41,23 @@ inline std::uint64_t stable_hash(std::string_view text) noexcept {
 // -- loaded objects -------------------------------------------------------------------------------
 
 struct image_object {
-  std::string name;
-  std::string version;   // empty: it cannot be told from another version
-  std::uint64_t id = 0;  // stable_hash of what `version` says
-  std::uintptr_t base = 0;
-  bool main = false;
-  // Where its segments lie: what is between them is reserved for it.
-  std::uintptr_t first = 0;
-  std::uintptr_t end = 0;  // 0: there is no such object
+  std::string name{};
+  std::string version{};   // empty: it cannot be told from another version
+  std::uint64_t id = 0;    // stable_hash of what `version` says
+  dl_phdr_info headers{};  // where it lies; its own memory, so good while it is loaded
   const image_object* next = nullptr;
-
-  bool holds(std::uintptr_t address) const noexcept { return address >= first && address < end; }
 };
+
+inline bool holds(const dl_phdr_info& object, std::uintptr_t address) noexcept {
+  for (std::size_t i = 0; i < object.dlpi_phnum; ++i) {
+    const auto& segment = object.dlpi_phdr[i];
+    if (segment.p_type == PT_LOAD &&
+        address - (object.dlpi_addr + segment.p_vaddr) < segment.p_memsz) {
+      return true;
+    }
+  }
+  return false;
+}
 
 // The build-id in one PT_NOTE segment as hexadecimal digits, or nothing. Segments whose alignment
 // is 8 pad names and descriptors to 8, all others to 4.
@@ -104,20 +109,13 @@ inline std::string without_deleted(std::string path) {
 inline image_object describe_object(const dl_phdr_info& info, bool main) {
   image_object object;
   object.name = main ? without_deleted(link_target("/proc/self/exe")) : info.dlpi_name;
-  object.base = info.dlpi_addr;
-  object.main = main;
+  object.headers = info;
   std::string build_id;
-  for (std::size_t i = 0; i < info.dlpi_phnum; ++i) {
+  for (std::size_t i = 0; i < info.dlpi_phnum && build_id.empty(); ++i) {
     const auto& segment = info.dlpi_phdr[i];
-    const std::uintptr_t start = info.dlpi_addr + segment.p_vaddr;
-    if (segment.p_type == PT_LOAD) {  // in ascending order
-      if (object.end == 0) object.first = start;
-      object.end = start + segment.p_memsz;
-    }
-    if (segment.p_type == PT_NOTE && build_id.empty()) {
-      build_id =
-          build_id_in(reinterpret_cast<const char*>(start), segment.p_memsz, segment.p_align);
-    }
+    if (segment.p_type != PT_NOTE) continue;
+    build_id = build_id_in(reinterpret_cast<const char*>(info.dlpi_addr + segment.p_vaddr),
+                           segment.p_memsz, segment.p_align);
   }
   object.version = build_id.empty() ? file_version(object.name, main) : "build-id " + build_id;
   // Two libraries of one size and time must not share an id, whatever directory they are in. The
@@ -128,29 +126,45 @@ inline image_object describe_object(const dl_phdr_info& info, bool main) {
   return object;
 }
 
-// The main program if `address` is 0, else the object that holds it; without an end if none does.
+// The main program if `address` is 0, else the object that holds it; without headers if none does.
 inline image_object find_object(std::uintptr_t address) {
   struct search {
     std::uintptr_t address;
-    std::size_t seen = 0;
+    bool main = true;  // the C library lists the program itself first
     image_object found{};
   } wanted{address};
   ::dl_iterate_phdr(
       [](dl_phdr_info* info, std::size_t, void* data) {
         auto& search_for = *static_cast<search*>(data);
-        const bool main = search_for.seen++ == 0;  // the C library lists the program itself first
-        bool holds = search_for.address == 0;
-        for (std::size_t i = 0; i < info->dlpi_phnum && !holds; ++i) {
-          const auto& segment = info->dlpi_phdr[i];
-          holds = segment.p_type == PT_LOAD &&
-                  search_for.address - (info->dlpi_addr + segment.p_vaddr) < segment.p_memsz;
-        }
-        if (!holds) return 0;
+        const bool main = std::exchange(search_for.main, false);
+        if (search_for.address != 0 && !holds(*info, search_for.address)) return 0;
         search_for.found = describe_object(*info, main);
         return 1;
       },
       &wanted);
   return std::move(wanted.found);
+}
+
+// What a description says of one object.
+struct described_object {
+  std::string_view name;
+  std::string_view version;
+};
+
+inline void add_description(const image_object& object, std::string& to) {
+  to.append(object.name).append(1, '\0').append(object.version).append(1, '\0');
+}
+
+// Takes the first word away, and the zero byte behind it.
+inline std::string_view take_word(std::string_view& text) noexcept {
+  const std::string_view word = text.substr(0, text.find('\0'));
+  text.remove_prefix(word.size() + (word.size() < text.size() ? 1 : 0));
+  return word;
+}
+
+inline described_object take_object(std::string_view& description) noexcept {
+  const std::string_view name = take_word(description);
+  return {name, take_word(description)};
 }
 
 // -- the table ------------------------------------------------------------------------------------
@@ -177,11 +191,11 @@ class image_table {
     const image_object* object = holder_of(address);
     if (object == nullptr) {
       image_object found = find_object(address);
-      if (found.end == 0) return;  // made at run time: no other process can have it
+      if (found.headers.dlpi_phnum == 0) return;  // made at run time: no other process can have it
       found.next = objects_;
-      object = objects_ = new image_object(std::move(found));
+      objects_ = object = new image_object(std::move(found));
     }
-    const image_place place{object->id, address - object->base};
+    const image_place place{object->id, address - object->headers.dlpi_addr};
     if (find(place, signature) != nullptr) return;
     // Several at one place: linkers may fold functions of one body, whatever their signatures.
     functions_ = new entry{place, function, &signature, functions_};
@@ -191,7 +205,7 @@ class image_table {
     const std::lock_guard lock(mutex_);
     const auto address = reinterpret_cast<std::uintptr_t>(function);
     if (const image_object* object = holder_of(address)) {
-      const image_place place{object->id, address - object->base};
+      const image_place place{object->id, address - object->headers.dlpi_addr};
       if (find(place, signature) != nullptr) return place;
     }
     throw error(errc::not_encodable,
@@ -205,10 +219,10 @@ class image_table {
       if (e->place != place) continue;
       throw error(errc::malformed, "a message names a function of another signature");
     }
-    for (const auto* object = objects_; object != nullptr; object = object->next) {
-      if (object->id != place.object) continue;
+    for (const image_object* o = objects_; o != nullptr; o = o->next) {
+      if (o->id != place.object) continue;
       throw error(errc::malformed, "a message names offset " + std::to_string(place.offset) +
-                                       " of '" + object->name +
+                                       " of '" + o->name +
                                        "', where no registered function begins");
     }
     throw error(errc::incompatible,
@@ -216,10 +230,16 @@ class image_table {
                 "another version");
   }
 
-  // The objects that hold functions, the latest first; they stay where they are.
-  const image_object* objects() {
+  // The program itself, then every library that holds a registered function.
+  std::string describe() {
     const std::lock_guard lock(mutex_);
-    return objects_;
+    std::string result;
+    const image_object main = find_object(0);
+    add_description(main, result);
+    for (const image_object* o = objects_; o != nullptr; o = o->next) {
+      if (o->headers.dlpi_phdr != main.headers.dlpi_phdr) add_description(*o, result);
+    }
+    return result;
   }
 
  private:
@@ -237,13 +257,13 @@ class image_table {
   }
 
   const image_object* holder_of(std::uintptr_t address) const noexcept {
-    const image_object* object = objects_;
-    while (object != nullptr && !object->holds(address)) object = object->next;
-    return object;
+    const image_object* o = objects_;
+    while (o != nullptr && !holds(o->headers, address)) o = o->next;
+    return o;
   }
 
   std::mutex mutex_;
-  const image_object* objects_ = nullptr;  // as long as the program
+  const image_object* objects_ = nullptr;  // as long as the program, like the functions
   const entry* functions_ = nullptr;
 };
 

@@ -7,11 +7,11 @@
 #include <pulsar/actors/detail/local_actors.hpp>
 #include <pulsar/actors/image.hpp>
 #include <pulsar/actors/ref_codec.hpp>
+#include <pulsar/actors/worker_environment.hpp>
 #include <pulsar/core/descriptor.hpp>
 
 #include <chrono>
 #include <cstdint>
-#include <memory>
 #include <span>
 #include <string>
 #include <tuple>
@@ -44,13 +44,14 @@ future<actor_ref<>> factory(event_loop& loop, birth how, std::span<const std::by
 
 constexpr std::uint64_t node_id(std::uint64_t process) noexcept { return process << 32; }
 
-/// Registers an actor with a number of the caller's choice.
-template <class A, class... Args>
-cell_pointer place_actor(event_loop& loop, std::uint64_t id, std::string name, Args&&... args) {
+/// Registers an actor with a number of the caller's choice; the loop starts it in its first turn.
+inline cell_pointer place_actor(event_loop& loop, std::uint64_t id, std::string name,
+                                actor_base* made) {
   const cell_pointer cell(new local_cell(id, std::move(name), &loop));
-  cell->actor = new A(std::forward<Args>(args)...);
+  cell->actor = made;
   actor_access::place(*cell->actor, cell);
   registry::instance().enter(cell, true);
+  loop.call_soon([cell] { actor_access::begin(cell).detach(); });
   return cell;
 }
 
@@ -64,6 +65,15 @@ class worker_body {
   virtual future<> stop(event_loop::duration grace) = 0;
 };
 
+/// Makes the body of an application's worker.
+class body_maker {
+ public:
+  virtual worker_body* new_body() = 0;
+
+ protected:
+  ~body_maker() = default;
+};
+
 class node;
 template <>
 inline constexpr bool only_encoded<node> = true;
@@ -72,6 +82,7 @@ class node final : public actor<node> {
  public:
   /// `owner` is told when an actor that was born here for the arbiter has ended.
   explicit node(actor_owner& owner) noexcept : owner_(owner) {}
+  ~node() override { delete body_; }
 
   future<actor_ref<>> give_birth(birth_request request) {
     const auto make = image::resolve<factory_function>(request.factory);
@@ -84,22 +95,19 @@ class node final : public actor<node> {
 
   /// Starts the body of an application's worker.
   future<> start_worker(bytes settings) {
-    if (!body_) throw error(errc::spawn_failed, "this process is no worker of an application");
-    co_await body_->start(std::move(descriptors_), std::move(settings));
+    if (body_ == nullptr) throw error(errc::spawn_failed, "this process is no worker of an application");
+    return body_->start(this_process().take_inherited(), std::move(settings));
   }
 
-  void set_body(std::unique_ptr<worker_body> body, std::vector<unique_fd> descriptors) {
-    body_ = std::move(body);
-    descriptors_ = std::move(descriptors);
-  }
-  worker_body* body() noexcept { return body_.get(); }
+  /// Becomes the owner of `body`.
+  void set_body(worker_body* body) noexcept { body_ = body; }
+  worker_body* body() noexcept { return body_; }
 
   using commands = pulsar::commands<&node::give_birth, &node::start_worker>;
 
  private:
   actor_owner& owner_;
-  std::unique_ptr<worker_body> body_;
-  std::vector<unique_fd> descriptors_;
+  worker_body* body_ = nullptr;
 };
 
 }  // namespace pulsar::detail

@@ -13,15 +13,12 @@
 #include <sys/types.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <csignal>
 #include <cstdint>
 #include <cstdlib>
 #include <exception>
-#include <functional>
-#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -73,9 +70,8 @@ class last_seconds {
 
 class worker : control_line::owner, peers::introducer, actor_owner {
  public:
-  /// `make_body` is what an application's worker runs; none in a worker for actors.
-  explicit worker(std::function<std::unique_ptr<worker_body>()> make_body)
-      : make_body_(std::move(make_body)) {}
+  /// `maker` makes what an application's worker runs; none in a worker for actors.
+  explicit worker(body_maker* maker) : maker_(maker) {}
 
   /// Serves until the arbiter says stop or dies; the exit code.
   int run() {
@@ -92,20 +88,19 @@ class worker : control_line::owner, peers::introducer, actor_owner {
     lines.on_unknown(this);
     lines.add(arbiter_process, process.take_stream());
 
-    node_ = place_actor<node>(loop_, node_id(registry::instance().process()), speaker_,
-                              static_cast<actor_owner&>(*this));
+    auto* const served = new node(*this);
+    node_ = place_actor(loop_, node_id(registry::instance().process()), speaker_, served);
     if (marker.kind == worker_kind::application) {
-      static_cast<node&>(*node_->actor).set_body(make_body_(), process.take_inherited());
+      served->set_body(maker_->new_body());
     }
     install_signals();
     control_->start(*this);
     control_message hello;
     hello.number = wire_version;
-    hello.objects = image::describe();
+    hello.text = image::describe();
     control_->send(hello);
     process.mark_serving();
 
-    loop_.create_task([this] { return begin(node_); }).detach();
     loop_.run_forever();
     control_->close();  // its end means the arbiter's death no more
     loop_.close();
@@ -125,8 +120,6 @@ class worker : control_line::owner, peers::introducer, actor_owner {
   }
 
  private:
-  static future<> begin(cell_pointer cell) { return actor_access::begin(std::move(cell)); }
-
   void install_signals() {
     ::signal(SIGINT, SIG_IGN);  // the terminal's, meant for the arbiter
     ::signal(SIGHUP, SIG_IGN);
@@ -204,13 +197,20 @@ class worker : control_line::owner, peers::introducer, actor_owner {
     const auto until = self.loop_.time() + grace;
     if (self.node_->actor != nullptr) {
       if (auto* body = static_cast<node&>(*self.node_->actor).body()) {
-        auto stopped = co_await as_result(body->stop(grace));
-        if (!stopped) log::error("the worker did not stop cleanly: {}", stopped.message());
+        try {
+          co_await body->stop(grace);
+        } catch (...) {
+          log::error("the worker did not stop cleanly: {}", describe(std::current_exception()));
+        }
       }
     }
-    const auto left = std::max(until - self.loop_.time(), event_loop::duration::zero());
-    auto ended = co_await as_result(stop_actors(self.loop_, left));
-    if (!ended) log::error("the actors did not stop cleanly: {}", ended.message());
+    auto left = until - self.loop_.time();
+    if (left < event_loop::duration::zero()) left = {};
+    try {
+      co_await stop_actors(self.loop_, left);
+    } catch (...) {
+      log::error("the actors did not stop cleanly: {}", describe(std::current_exception()));
+    }
     // Their last words go out before the process does.
     peers& lines = loop_access::local<peers>(self.loop_);
     const auto limit = self.loop_.time() + std::chrono::seconds(1);
@@ -221,7 +221,7 @@ class worker : control_line::owner, peers::introducer, actor_owner {
   }
 
   event_loop loop_;
-  std::function<std::unique_ptr<worker_body>()> make_body_;
+  body_maker* const maker_;
   std::string speaker_;
   counted_pointer<control_line> control_;
   cell_pointer node_;
@@ -230,11 +230,10 @@ class worker : control_line::owner, peers::introducer, actor_owner {
 };
 
 /// Serves as the worker that this process is, and never returns.
-[[noreturn]] inline void serve_as_worker(
-    std::function<std::unique_ptr<worker_body>()> make_body = {}) {
+[[noreturn]] inline void serve_as_worker(body_maker* maker = nullptr) {
   int code = 1;
   try {
-    worker w(std::move(make_body));
+    worker w(maker);
     code = w.run();
   } catch (const std::exception& e) {
     log::critical("the worker failed: {}", e.what());

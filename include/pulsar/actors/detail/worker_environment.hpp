@@ -15,12 +15,12 @@
 #include <unistd.h>
 
 #include <array>
-#include <charconv>
 #include <cstddef>
+#include <cstdint>
 #include <cstdlib>
+#include <limits>
 #include <string>
 #include <string_view>
-#include <system_error>
 #include <vector>
 
 namespace pulsar::detail {
@@ -67,17 +67,26 @@ class marker_reader {
   // Digits without a sign and without leading zeros, within the range of T.
   template <class T>
   marker_reader& number(T& value) noexcept {
-    const char* const begin = rest_.data();
-    const auto [end, bad] = std::from_chars(begin, begin + rest_.size(), value);
-    const auto size = static_cast<std::size_t>(end - begin);
-    good_ = good_ && bad == std::errc{} && *begin != '-' && (*begin != '0' || size == 1);
-    if (good_) rest_.remove_prefix(size);
+    value = static_cast<T>(digits(std::numeric_limits<T>::max()));
     return *this;
   }
 
   bool finished() const noexcept { return good_ && rest_.empty(); }
 
  private:
+  std::uint64_t digits(std::uint64_t most) noexcept {
+    std::uint64_t value = 0;
+    std::size_t size = 0;
+    for (; size < rest_.size() && rest_[size] >= '0' && rest_[size] <= '9'; ++size) {
+      const auto digit = static_cast<std::uint64_t>(rest_[size] - '0');
+      good_ = good_ && value <= (most - digit) / 10;
+      value = 10 * value + digit;
+    }
+    good_ = good_ && size > 0 && (size == 1 || rest_[0] != '0');
+    if (good_) rest_.remove_prefix(size);
+    return value;
+  }
+
   std::string_view rest_;
   bool good_ = true;
 };

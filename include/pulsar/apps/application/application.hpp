@@ -38,7 +38,7 @@ namespace pulsar {
 ///
 /// Construct it in `main`, in the same way in each run of the program, and call `run` once. Its
 /// members are called in the thread of `run`, `make_worker` alone in that of its worker.
-class application {
+class application : detail::body_maker {
  public:
   /// `name` and `about` are what `--help` and the log say. `check_bind` throws an exception whose
   /// text says what is wrong with an address; without it any text is one.
@@ -70,7 +70,7 @@ class application {
     log::set_level(settings_.level);
     set_default_concurrency(settings_.concurrency);
     if (process.is_worker()) {
-      detail::serve_as_worker([this] { return make_worker(); });
+      detail::serve_as_worker(this);
     }
     return run_master(scope.ordinal());
   }
@@ -93,6 +93,8 @@ class application {
   settings& defaults() noexcept { return settings_; }
 
  private:
+  detail::worker_body* new_body() final { return make_worker().release(); }
+
   int run_master(std::uint64_t ordinal) {
     worker_plan plan;
     plan.name = name_;

@@ -19,7 +19,6 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <mutex>
 #include <optional>
 #include <span>
@@ -32,53 +31,25 @@ namespace pulsar::detail {
 
 // -- descriptors ----------------------------------------------------------------------------------
 
-struct descriptor_move {
-  int from = -1;
-  int to = -1;
-};
-
-// The dup2 calls, in order, after which descriptor t is what `sources[t]` was, for every t; a
+// Calls `duplicate(from, to)`, as dup2, until descriptor t is what `sources[t]` was, for every t; a
 // negative source takes no part. Sources may be targets of others, permuted, or named twice.
 //
-// A move is safe as soon as no other move still has to read its target. When none is, only cycles
-// are left: the content of one target is kept under a number that nobody uses. One move of a
-// number onto itself stays in the list, because that dup2 is what clears close-on-exec.
-inline std::vector<descriptor_move> plan_moves(std::span<const int> sources) {
-  std::vector<descriptor_move> order;
-  std::vector<descriptor_move> pending;
+// A source that stands where another one is to be is first copied out of the way, to a number that
+// nobody uses. A number is moved onto itself too, because that dup2 is what clears close-on-exec.
+template <class Duplicate>
+void move_descriptors(std::vector<int>& sources, Duplicate duplicate) {
+  const int end = static_cast<int>(sources.size());
+  int spare = end;
   for (std::size_t t = 0; t < sources.size(); ++t) {
-    const int target = static_cast<int>(t);
-    if (sources[t] == target) {
-      order.push_back({target, target});
-    } else if (sources[t] >= 0) {
-      pending.push_back({sources[t], target});
-    }
+    int& source = sources[t];
+    if (source < 0 || source >= end || source == static_cast<int>(t)) continue;
+    for (std::size_t i = 0; i < sources.size();) i = sources[i] == spare ? (++spare, 0) : i + 1;
+    duplicate(source, spare);
+    source = spare;
   }
-  int spare = static_cast<int>(sources.size());
-  for (std::size_t t = 0; t < sources.size();) t = sources[t] == spare ? (++spare, 0) : t + 1;
-
-  while (!pending.empty()) {
-    std::size_t safe = 0;
-    const auto read_later = [&pending](int number) {
-      for (const auto& other : pending) {
-        if (other.from == number) return true;
-      }
-      return false;
-    };
-    while (safe < pending.size() && read_later(pending[safe].to)) ++safe;
-    if (safe < pending.size()) {
-      order.push_back(pending[safe]);
-      pending[safe] = pending.back();
-      pending.pop_back();
-      continue;
-    }
-    const int kept = pending.front().to;
-    order.push_back({kept, spare});
-    for (auto& move : pending) {
-      if (move.from == kept) move.from = spare;
-    }
+  for (std::size_t t = 0; t < sources.size(); ++t) {
+    if (sources[t] >= 0) duplicate(sources[t], static_cast<int>(t));
   }
-  return order;
 }
 
 // -- what posix_spawn is handed -------------------------------------------------------------------
@@ -124,11 +95,10 @@ class spawn_attributes {
     ::posix_spawnattr_setsigdefault(&attributes_, &all);
     sigset_t mask;
     ::sigemptyset(&mask);
-    for (const int signal : blocked) {
-      if (::sigaddset(&mask, signal) != 0) {
-        ::posix_spawnattr_destroy(&attributes_);
-        throw_system_error(EINVAL, "a child cannot block signal " + std::to_string(signal));
-      }
+    for (std::size_t i = 0; i < blocked.size(); ++i) {
+      if (::sigaddset(&mask, blocked[i]) == 0) continue;
+      ::posix_spawnattr_destroy(&attributes_);
+      throw_system_error(EINVAL, "a child cannot block signal " + std::to_string(blocked[i]));
     }
     ::posix_spawnattr_setsigmask(&attributes_, &mask);
     int flags = POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK;
@@ -153,15 +123,6 @@ inline void refuse_zero(const std::string& text, const char* what) {
   if (text.find('\0') != std::string::npos) {
     throw_system_error(EINVAL, std::string(what) + " of a child process contains a zero byte");
   }
-}
-
-// The null-terminated array that exec takes; `texts` must outlive it.
-inline std::vector<char*> pointers_to(std::vector<std::string>& texts) {
-  std::vector<char*> pointers;
-  pointers.reserve(texts.size() + 1);
-  for (auto& text : texts) pointers.push_back(text.data());
-  pointers.push_back(nullptr);
-  return pointers;
 }
 
 // -- the end of a child ---------------------------------------------------------------------------
@@ -189,11 +150,12 @@ struct watched_child {
 
 // The body of a thread that takes over its `watched_child`.
 inline void tell_end(void* data) {
-  const std::unique_ptr<watched_child> child(static_cast<watched_child*>(data));
+  auto* const child = static_cast<watched_child*>(data);
   siginfo_t info{};
   wait_again(P_PID, static_cast<id_t>(child->pid), info, WEXITED | WNOWAIT);
   const std::uint64_t one = 1;
   [[maybe_unused]] const auto written = ::write(child->told.get(), &one, sizeof one);
+  delete child;
 }
 
 // A descriptor that becomes readable when the child `pid` ends, where the kernel (or valgrind, or a
@@ -205,15 +167,15 @@ inline unique_fd watch_by_thread(pid_t pid) {
   // The thread has a descriptor of its own: the owner may close his at any time.
   unique_fd told(::fcntl(event.get(), F_DUPFD_CLOEXEC, 0));
   if (!told) throw_system_error(errno, failure);
+  auto* const watched = new watched_child{pid, std::move(told)};
   sigset_t all;
   sigset_t before;
   ::sigfillset(&all);
   ::pthread_sigmask(SIG_SETMASK, &all, &before);  // signals belong to the program's own threads
   try {
-    auto watched = std::make_unique<watched_child>(watched_child{pid, std::move(told)});
-    std::thread(&tell_end, static_cast<void*>(watched.get())).detach();
-    static_cast<void>(watched.release());
+    std::thread(&tell_end, static_cast<void*>(watched)).detach();
   } catch (...) {
+    delete watched;
     ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
     throw;
   }
@@ -225,6 +187,14 @@ struct child_handle {
   unique_fd fd;
   bool is_pidfd = true;
 };
+
+// `wait_again` for the child `pid`.
+inline int wait_for_child(const child_handle& handle, pid_t pid, siginfo_t& info,
+                          int options) noexcept {
+  return handle.is_pidfd
+             ? wait_again(wait_for_pidfd, static_cast<id_t>(handle.fd.get()), info, options)
+             : wait_again(P_PID, static_cast<id_t>(pid), info, options);
+}
 
 // Safe against re-use of the number although it comes after the start: a pid is free only once its
 // zombie is reaped, and nobody but the owner of the handle does that.
@@ -276,12 +246,8 @@ class abandoned_children {
 
   static bool has_ended(const entry& each) noexcept {
     siginfo_t info{};
-    const int failed =
-        each.handle.is_pidfd
-            ? wait_again(wait_for_pidfd, static_cast<id_t>(each.handle.fd.get()), info,
-                         WEXITED | WNOHANG)
-            : wait_again(P_PID, static_cast<id_t>(each.pid), info, WEXITED | WNOHANG);
-    return failed != 0 || info.si_pid != 0;
+    return wait_for_child(each.handle, each.pid, info, WEXITED | WNOHANG) != 0 ||
+           info.si_pid != 0;
   }
 
   std::mutex mutex_;
