@@ -155,8 +155,8 @@ class monitor {
   };
 
   // One worker after another, for ever.
-  template <class = void>
-  static future<> keep(event_loop& loop, monitor& self, slot& s) {
+  template <class Self>
+  static future<> keep(event_loop& loop, Self& self, slot& s) {
     event_loop::duration delay{};
     for (;;) {
       const auto born = loop.time();
@@ -200,8 +200,8 @@ class monitor {
   }
 
   // Starts one worker.
-  template <class = void>
-  static future<> begin(event_loop&, monitor& self, slot& s,
+  template <class Self>
+  static future<> begin(event_loop&, Self& self, slot& s,
                         detail::counted_pointer<ending> watcher) {
     if (self.plan_.concurrency == concurrency_kind::process) {
       worker_options options;
@@ -234,8 +234,8 @@ class monitor {
     }
   }
 
-  template <class = void>
-  static future<> stop_all(event_loop& loop, monitor& self, event_loop::duration grace) {
+  template <class Self>
+  static future<> stop_all(event_loop& loop, Self& self, event_loop::duration grace) {
     self.group_.cancel();
     auto joined = co_await as_result(self.group_.join());
     std::vector<future<>> all;
@@ -246,8 +246,8 @@ class monitor {
     co_await when_all(std::move(all));
   }
 
-  template <class = void>
-  static future<> stop_local(event_loop&, actor_ref<detail::local_worker> who) {
+  template <class Worker>
+  static future<> stop_local(event_loop&, actor_ref<Worker> who) {
     auto stopped = co_await as_result(send(who, cmd::stop));
     if (!stopped && stopped.code() != errc::actor_gone && stopped.code() != errc::cancelled) {
       log::error("a worker did not stop: {}", stopped.message());
