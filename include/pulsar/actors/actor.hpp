@@ -31,7 +31,6 @@
 #include <string>
 #include <string_view>
 #include <utility>
-#include <vector>
 
 namespace pulsar {
 
@@ -40,6 +39,12 @@ namespace detail {
 struct actor_access;
 struct ending;
 
+/// What a command is called from outside this process.
+struct wire_command {
+  std::string_view name;
+  decode_command decode;
+};
+
 /// What the type an actor was spawned as says of it; see detail/actor.hpp.
 struct actor_type {
   using hook = future<> (*)(actor_base&);
@@ -47,8 +52,7 @@ struct actor_type {
   hook on_stopping;
   hook on_stop;
   bool serial;
-  decode_command (*find_command)(std::string_view name) noexcept;
-  std::vector<std::string> (*command_names)();
+  const wire_command* commands;  // one without a function is the last
 };
 
 template <class A>
@@ -189,9 +193,9 @@ class actor_base {
 
   static future<> begin(detail::cell_pointer self);
   static future<> end(detail::cell_pointer self, event_loop::duration grace);
-  static future<> wind_down(actor_base& a, event_loop::duration grace, std::string_view what,
+  static future<> wind_down(actor_base& a, event_loop::duration grace, const char* what,
                             count_function left, cancel_function cancel);
-  static future<> run_hook(actor_base& a, detail::actor_type::hook hook, std::string_view which);
+  static future<> run_hook(actor_base& a, detail::actor_type::hook hook, const char* which);
   static future<> adopt(actor_base& self, future<> task);
   future<> call(detail::actor_type::hook hook);
   void cancel_activities() noexcept;

@@ -19,6 +19,7 @@
 #include <pulsar/actors/ref.hpp>
 #include <pulsar/core/codec.hpp>
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -37,10 +38,12 @@ struct ref_codec {
     out.write(cell == nullptr ? std::string_view() : std::string_view(cell->name));
   }
   static bool decode(decoder& in, actor_ref<A>& ref) {
-    std::pair<std::uint64_t, std::string> found;
-    if (!in.read(found)) return false;
-    ref = found.first == 0 ? actor_ref<A>()
-                           : ref_access::make<A>(cell_of(found.first, std::move(found.second)));
+    std::size_t size = 0;
+    std::uint64_t id = 0;
+    std::string name;
+    if (!in.read_array(size) || (size != 2 && !in.fail("an array of number and name"))) return false;
+    if (!in.read(id) || !in.read(name)) return false;
+    ref = id == 0 ? actor_ref<A>() : ref_access::make<A>(cell_of(id, std::move(name)));
     return true;
   }
 };

@@ -67,11 +67,12 @@ struct actor_access {
   static void started(actor_base& a, invocation* what) noexcept { a.started(what); }
   static void ended(actor_base& a, invocation* what) noexcept { a.ended(what); }
   static void finished(actor_base& a) noexcept { a.finished(); }
+  static const wire_command* commands(const actor_base& a) noexcept { return a.type_->commands; }
+  /// Null if it has no command of that name.
   static decode_command find_command(const actor_base& a, std::string_view name) noexcept {
-    return a.type_->find_command(name);
-  }
-  static std::vector<std::string> command_names(const actor_base& a) {
-    return a.type_->command_names();
+    const auto* c = commands(a);
+    while (c->decode != nullptr && c->name != name) ++c;
+    return c->decode;
   }
   static actor_base*& older(actor_base& a) noexcept { return a.older_; }
   static actor_base*& younger(actor_base& a) noexcept { return a.younger_; }
@@ -220,7 +221,8 @@ inline void actor_base::deliver(detail::invocation* what) noexcept {
   if (pending_ >= bound_) {
     ++refused_;
     what->refuse(std::make_exception_ptr(
-        error(errc::mailbox_full, fmt::format("'{}' has {} commands pending", name(), pending_))));
+        error(errc::mailbox_full,
+              "'" + name() + "' has " + std::to_string(pending_) + " commands pending")));
     return;
   }
   ++pending_;
@@ -294,14 +296,14 @@ inline actor_info actor_base::info() const {
   i.pending = pending_;
   i.handled = handled_;
   i.refused = refused_;
-  i.commands = type_->command_names();
+  for (const auto* c = type_->commands; c->decode != nullptr; ++c) i.commands.emplace_back(c->name);
   return i;
 }
 
 inline void actor_base::require_born(const char* what) const {
   if (cell_ && cell_->actor != nullptr) return;
-  throw error(errc::not_ready,
-              fmt::format("{} in the constructor of an actor: throw there, or do it in on_start", what));
+  throw error(errc::not_ready, std::string(what) + " in the constructor of an actor: throw there, "
+                                                   "or do it in on_start");
 }
 
 // -- its own code ----------------------------------------------------------------
@@ -394,7 +396,7 @@ inline void actor_base::fail(std::exception_ptr reason) {
 /// Waits until nothing is left of `what`, `grace` long; then cancels it, and names it while it does
 /// not end.
 inline future<> actor_base::wind_down(actor_base& a, event_loop::duration grace,
-                                      std::string_view what, count_function left,
+                                      const char* what, count_function left,
                                       cancel_function cancel) {
   bool cancelled = false;
   while (left(a) > 0) {
@@ -406,7 +408,8 @@ inline future<> actor_base::wind_down(actor_base& a, event_loop::duration grace,
       // Late, or cancelled.
     }
     if (cancelled) {
-      log::warning("'{}' still has {} {} that ignore their cancellation", a.name(), left(a), what);
+      log::warning("'{}' still has {} that ignore their cancellation", a.name(),
+                   std::to_string(left(a)) + ' ' + what);
     }
     cancel(a);
     cancelled = true;
@@ -415,14 +418,14 @@ inline future<> actor_base::wind_down(actor_base& a, event_loop::duration grace,
 }
 
 inline future<> actor_base::run_hook(actor_base& a, detail::actor_type::hook hook,
-                                     std::string_view which) {
+                                     const char* which) {
   try {
     detail::activity running(a, a.call(hook));
     co_await running.what;
   } catch (...) {
     const auto why = std::current_exception();
     if (detail::is_cancelled(why)) throw;
-    log::error("{} of '{}' failed: {}", which, a.name(), detail::describe(why));
+    log::error("{} of '{}' failed: {}", std::string_view(which), a.name(), detail::describe(why));
   }
 }
 
@@ -443,30 +446,32 @@ struct detail::ending {
     }
   }
   static future<> end_start(actor_base& a, event_loop::duration) {
-    const auto left = [](const actor_base& b) { return std::size_t{b.starting_ != nullptr}; };
-    return actor_base::wind_down(a, {}, "on_start", left, &cancel_activities);
+    return actor_base::wind_down(a, {}, "on_start", &starts_left, &cancel_activities);
   }
   static future<> on_stopping(actor_base& a, event_loop::duration) {
     return actor_base::run_hook(a, a.type_->on_stopping, "on_stopping");
   }
   static future<> end_commands(actor_base& a, event_loop::duration grace) {
-    const auto left = [](const actor_base& b) { return b.running_; };
-    const auto cancel = [](actor_base& b) {
-      for (auto* i = b.under_way_; i != nullptr;) {
-        auto* next = i->next_running;
-        i->cancel();
-        i = next;
-      }
-    };
-    return actor_base::wind_down(a, grace, "commands", left, cancel);
+    return actor_base::wind_down(a, grace, "commands", &commands_left, &cancel_commands);
   }
   static future<> end_tasks(actor_base& a, event_loop::duration) {
     a.tasks_closed_ = true;
-    const auto left = [](const actor_base& b) { return b.activity_count_; };
-    return actor_base::wind_down(a, {}, "tasks", left, &cancel_activities);
+    return actor_base::wind_down(a, {}, "tasks", &tasks_left, &cancel_activities);
   }
   static future<> on_stop(actor_base& a, event_loop::duration) {
     return actor_base::run_hook(a, a.type_->on_stop, "on_stop");
+  }
+
+  static std::size_t starts_left(const actor_base& a) { return a.starting_ != nullptr ? 1 : 0; }
+  static std::size_t commands_left(const actor_base& a) { return a.running_; }
+  static std::size_t tasks_left(const actor_base& a) { return a.activity_count_; }
+
+  static void cancel_commands(actor_base& a) {
+    for (auto* i = a.under_way_; i != nullptr;) {
+      auto* next = i->next_running;
+      i->cancel();
+      i = next;
+    }
   }
   static void cancel_activities(actor_base& a) { a.cancel_activities(); }
 
@@ -515,11 +520,6 @@ consteval bool is_plain_hook() {
   return std::is_void_v<Result>;
 }
 
-template <class... E>
-std::vector<std::string> command_names_of(command_list<E...>*) {
-  return {std::string(E::name)...};
-}
-
 template <class A>
 struct actor_type_of {
   // Hooks may throw at once: whoever calls one waits for it in the same breath.
@@ -563,19 +563,13 @@ struct actor_type_of {
       return false;
     }
   }
-  static decode_command find_command(std::string_view name) noexcept {
-    return find_wire_command<A>(name, static_cast<typename A::commands*>(nullptr));
-  }
-  static std::vector<std::string> command_names() {
-    return command_names_of(static_cast<typename A::commands*>(nullptr));
-  }
 };
 
 template <class A>
 const actor_type& type_of_actor() noexcept {
   using type = actor_type_of<A>;
-  static constexpr actor_type says{&type::on_start,    &type::on_stopping,  &type::on_stop,
-                                   type::is_serial(),  &type::find_command, &type::command_names};
+  static constexpr actor_type says{&type::on_start, &type::on_stopping, &type::on_stop,
+                                   type::is_serial(), wire_commands<A, typename A::commands>::all};
   return says;
 }
 

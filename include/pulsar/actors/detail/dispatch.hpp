@@ -128,10 +128,12 @@ inline invocation* decode_any(actor_base& actor, std::string_view command, buffe
     return decode(cell, bytes, std::move(sink));
   }
   std::string known;
-  for (const auto& name : actor_access::command_names(actor)) known += " " + name;
-  throw error(errc::unknown_command,
-              fmt::format("'{}' has no command '{}'; it has:{}", cell.name,
-                          command.substr(0, most_shown), known));
+  for (const auto* c = actor_access::commands(actor); c->decode != nullptr; ++c) {
+    known.append(" ").append(c->name);
+  }
+  throw error(errc::unknown_command, "'" + cell.name + "' has no command '" +
+                                         std::string(command.substr(0, most_shown)) +
+                                         "'; it has:" + known);
 }
 
 // -- actors of this process --------------------------------------------------------
@@ -199,8 +201,8 @@ class local_cell final : public actor_cell {
       if (sink) {
         sink({{}, take_apart(why)});
       } else {
-        log::warning("a tell of '{}' failed: {}", std::string_view(command).substr(0, most_shown),
-                     describe(why));
+        command.resize(std::min(command.size(), most_shown));
+        log::warning("a tell of '{}' failed: {}", std::as_const(command), describe(why));
       }
     }
 
@@ -210,27 +212,24 @@ class local_cell final : public actor_cell {
 
 // -- asking ------------------------------------------------------------------------
 
-inline std::exception_ptr empty_reference(std::string_view what) {
+inline std::exception_ptr empty_reference(const std::string& what) {
   return std::make_exception_ptr(
-      error(errc::unknown_actor,
-            fmt::format("{} through a reference that refers to no actor", what)));
+      error(errc::unknown_actor, what + " through a reference that refers to no actor"));
 }
 
 inline std::exception_ptr has_ended(const actor_cell& cell) {
   return std::make_exception_ptr(error(errc::actor_gone, "'" + cell.name + "' has ended"));
 }
 
-template <class R>
-remote_ask<R>* new_remote_ask(event_loop& here, std::string_view command, const actor_cell& cell,
-                              event_loop::duration timeout) {
-  return new remote_ask<R>(here, fmt::format("'{}' of '{}'", command, cell.name), timeout);
+inline std::string asked_of(const actor_cell& cell, std::string_view command) {
+  return "'" + std::string(command) + "' of '" + cell.name + "'";
 }
 
 template <class R>
 future<R> ask_encoded(actor_cell& cell, std::string_view command, buffer arguments,
                       event_loop::duration timeout) {
   event_loop& here = event_loop::current();
-  auto* call = new_remote_ask<R>(here, command, cell, timeout);
+  auto* call = new remote_ask<R>(here, asked_of(cell, command), timeout);
   auto result = future_access::make<R>(call);
   cell.post_encoded(command, std::move(arguments), here.time() + timeout,
                     sink_of(here, call->number()));
@@ -243,7 +242,7 @@ template <class Returned>
                                                          event_loop::duration timeout) {
   using result = unwrapped<Returned>;
   actor_cell& cell = *call->target;
-  auto* waiting = new_remote_ask<result>(here, call->name(), cell, timeout);
+  auto* waiting = new remote_ask<result>(here, asked_of(cell, call->name()), timeout);
   auto answer = future_access::make<result>(waiting);
   call->answer_elsewhere(sink_of(here, waiting->number()));
   call->deadline = here.time() + timeout;

@@ -523,16 +523,18 @@ class typed_call final : public call_of<typename Entry::traits::returned> {
   std::string_view name() const noexcept override { return Entry::name; }
 
   void run(actor_base& actor) override {
+    constexpr std::make_index_sequence<traits::arity> all;
+    A& self = static_cast<A&>(actor);
     // Only the command throws in here: what it gives is passed on by functions that do not.
     try {
       if constexpr (traits::asynchronous) {
-        this->wait_for(actor, call(actor));
+        this->wait_for(actor, traits::call(self, arguments_, all));
       } else if constexpr (std::is_void_v<typename traits::result>) {
-        call(actor);
+        traits::call(self, arguments_, all);
         command_finished(actor, this);
         this->done({});
       } else {
-        typename traits::result value = call(actor);
+        typename traits::result value = traits::call(self, arguments_, all);
         command_finished(actor, this);
         this->done(std::move(value));
       }
@@ -542,11 +544,6 @@ class typed_call final : public call_of<typename Entry::traits::returned> {
   }
 
  private:
-  typename traits::returned call(actor_base& actor) {
-    return traits::call(static_cast<A&>(actor), arguments_,
-                        std::make_index_sequence<traits::arity>());
-  }
-
   typename traits::arguments arguments_;
 };
 
@@ -570,9 +567,10 @@ inline std::exception_ptr cannot_travel(std::string_view command, const std::str
                                         const std::type_info& result) {
   return std::make_exception_ptr(error(
       errc::not_encodable,
-      fmt::format("'{}' of '{}' {} a {}, which cannot travel to another process", command, actor,
-                  parameter != nullptr ? "takes" : "gives",
-                  type_name(parameter != nullptr ? *parameter : result))));
+      "'" + std::string(command) + "' of '" + actor +
+          (parameter != nullptr ? "' takes a " + type_name(*parameter)
+                                : "' gives a " + type_name(result)) +
+          ", which cannot travel to another process"));
 }
 template <class Entry>
 std::exception_ptr cannot_travel(const std::string& actor) {
@@ -584,8 +582,8 @@ std::exception_ptr cannot_travel(const std::string& actor) {
 
 [[noreturn]] inline void throw_malformed(const decode_failure& bad, std::string_view command,
                                          const std::string& actor) {
-  throw error(bad.code(),
-              fmt::format("the arguments of '{}' of '{}': {}", command, actor, bad.message()));
+  throw error(bad.code(), "the arguments of '" + std::string(command) + "' of '" + actor +
+                              "': " + bad.message());
 }
 
 template <class Entry, class A>
@@ -605,12 +603,11 @@ invocation* decode_invocation(actor_cell& target,
   }
 }
 
+template <class A, class List>
+struct wire_commands;
 template <class A, class... E>
-decode_command find_wire_command([[maybe_unused]] std::string_view name,
-                                 command_list<E...>*) noexcept {
-  decode_command found = nullptr;
-  static_cast<void>(((E::name == name ? (found = &decode_invocation<E, A>, true) : false) || ...));
-  return found;
-}
+struct wire_commands<A, command_list<E...>> {
+  static constexpr wire_command all[] = {{E::name, &decode_invocation<E, A>}..., {}};
+};
 
 }  // namespace pulsar::detail

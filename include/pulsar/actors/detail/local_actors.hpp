@@ -71,7 +71,7 @@ inline birth birth_of(const spawn_options& options) {
 
 inline std::string default_name(const std::type_info& of, std::uint64_t id) {
   const std::string type = type_name(of);
-  return fmt::format("{}#{}", type.substr(type.rfind(':') + 1), id & 0xffff'ffff);
+  return type.substr(type.rfind(':') + 1) + '#' + std::to_string(id & 0xffff'ffff);
 }
 
 /// All that a birth needs to know of the actor's type. Made where the actor is spawned, used where
@@ -188,7 +188,7 @@ class actor_thread final : public counted, actor_owner {
     }
     bool reported = false;
     try {
-      loop.run_until_complete(begin(loop));
+      born_ = loop.run_until_complete(begin(loop));
       const std::string name = born_.name();
       const log_scope speaker(name);
       auto* const actor = ref_access::cell(born_)->actor;
@@ -204,13 +204,9 @@ class actor_thread final : public counted, actor_owner {
     }
   }
 
-  future<> begin(event_loop& loop) {
+  future<actor_ref<>> begin(event_loop& loop) {
     const current_loop scope(loop);
-    return bear(loop, *this);
-  }
-  static future<> bear(event_loop& loop, actor_thread& self) {
-    auto birth = give_birth(loop, std::move(self.maker_));
-    self.born_ = co_await std::move(birth);
+    return give_birth(loop, std::move(maker_));
   }
 
   // Behind those who waited for the end, and are told of it in this turn.
