@@ -310,21 +310,18 @@ class event_loop {
 
   void set_signal_handler(int signal, std::function<void()> f);
 
+  // A tick is a millisecond of the loop's clock.
   static tick tick_before(time_point t) noexcept {
-    return static_cast<tick>(
-        std::chrono::floor<std::chrono::milliseconds>(t.time_since_epoch()).count());
+    return static_cast<tick>(t.time_since_epoch() / std::chrono::milliseconds(1));
   }
-  static tick tick_after(time_point t) noexcept {
-    const auto ms = std::chrono::ceil<std::chrono::milliseconds>(t.time_since_epoch()).count();
-    return ms < 0 ? 0 : static_cast<tick>(ms);
-  }
+  static tick tick_after(time_point t) noexcept { return ticks(t.time_since_epoch()); }
   // `delay` may be as long as a duration can be.
   static time_point later(time_point from, duration delay) noexcept {
     return delay > time_point::max() - from ? time_point::max() : from + delay;
   }
   static tick ticks(duration d) noexcept {
-    const auto ms = std::chrono::ceil<std::chrono::milliseconds>(d).count();
-    return ms < 0 ? 0 : static_cast<tick>(ms);
+    if (d.count() <= 0) return 0;
+    return static_cast<tick>((d - duration(1)) / std::chrono::milliseconds(1)) + 1;
   }
 
   void enlist() {
