@@ -105,14 +105,15 @@ class arbiter final : public actor<arbiter>, detail::peers::introducer {
 
   /// Starts a process for one actor.
   future<actor_ref<>> spawn_process(detail::birth_request request);
-  /// The number of the actor of that name; 0 if there is none.
-  std::uint64_t find(std::string name) const {
-    const auto found = registry::instance().find(name);
+  /// The actor of that name; empty if there is none.
+  actor_ref<> find(std::string name) const {
+    auto found = registry::instance().find(name);
     const auto* cell = detail::ref_access::cell(found);
     // One that is being born in another process has its name, but no number yet.
     const bool unborn = cell != nullptr && !cell->local() &&
                         registry::process_of(cell->id) == detail::arbiter_process;
-    return unborn ? 0 : found.id();
+    if (unborn) return {};
+    return found;
   }
 
   using commands = pulsar::commands<&arbiter::spawn_process, &arbiter::find>;
@@ -175,6 +176,7 @@ class arbiter final : public actor<arbiter>, detail::peers::introducer {
   void give_line(worker_process& to, std::uint64_t process, unique_fd socket);
   void free_names(std::uint64_t process);
   worker_pointer launch(const worker_options& options, std::span<const int> inherited);
+  void ask_to_stop(worker_process& w, event_loop::duration grace);
   void kill_later(const worker_process& w, event_loop::duration after, const char* what);
   static future<> watch(event_loop& loop, arbiter& self, worker_pointer w);
   void on_exit(worker_process& w, const exit_status& status);
@@ -185,6 +187,7 @@ class arbiter final : public actor<arbiter>, detail::peers::introducer {
   detail::number_map<worker_process> workers_;
   worker_process* first_ = nullptr;  // of the workers, the oldest
   worker_process* last_ = nullptr;
+  detail::waiting_list none_left_;
   bool ending_ = false;
 };
 

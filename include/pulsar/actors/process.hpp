@@ -48,15 +48,9 @@ struct process {
     request.mailbox_bound = options.mailbox_bound;
     const buffer encoded = encode(args);
     request.arguments.assign(encoded.begin(), encoded.end());
-    auto& loop = event_loop::current();
-    return detail::ref_when_born<A>(loop, start(loop, std::move(request)));
-  }
-
- private:
-  template <class = void>
-  static future<actor_ref<>> start(event_loop&, detail::birth_request request) {
-    const auto root = arbiter_ref();
-    co_return co_await detail::ask_patiently<&arbiter::spawn_process>(root, std::move(request));
+    return detail::ref_when_born<A>(
+        event_loop::current(),
+        detail::ask_patiently<&arbiter::spawn_process>(arbiter_ref(), std::move(request)));
   }
 };
 

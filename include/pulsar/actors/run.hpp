@@ -116,7 +116,7 @@ class master {
     place_actor(loop_, node_id(arbiter_process), "arbiter", new arbiter);
     for (const int s : {SIGTERM, SIGINT, SIGQUIT}) tell_of_signal(loop_, s, *this);
     unblock_signals();
-    whole(*this, call, app, loop_).detach();
+    whole(loop_, *this, call, app).detach();
     loop_.run_forever();
     loop_.close();
     return exit_code_;
@@ -153,7 +153,7 @@ class master {
     });
   }
 
-  static future<> whole(master& self, body call, void* app, event_loop& loop) {
+  static future<> whole(event_loop& loop, master& self, body call, void* app) {
     std::exception_ptr why;
     try {
       self.app_ = call(app);

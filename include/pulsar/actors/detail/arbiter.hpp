@@ -312,25 +312,30 @@ inline void arbiter::on_exit(worker_process& w, const exit_status& status) {
   for (auto* other = first_; other != nullptr; other = other->next) other->control->send(m);
   w.ended.wake();
   if (w.watcher) w.watcher->on_exit(status);
+  if (first_ == nullptr) none_left_.wake();
 }
 
-inline future<> arbiter::stop_worker(std::uint64_t process, event_loop::duration grace) {
-  auto* found = workers_.find(process);
-  if (found == nullptr) return make_ready_future();
+inline void arbiter::ask_to_stop(worker_process& w, event_loop::duration grace) {
   detail::control_message m;
   m.kind = detail::control_kind::stop;
   m.number = static_cast<std::uint64_t>(grace / std::chrono::milliseconds(1));
-  found->control->send(m);
+  w.control->send(m);
   // A worker that neither stops nor lets itself be stopped is killed.
-  kill_later(*found, grace + std::chrono::seconds(2), "did not end in time");
-  return found->ended.wait(loop());
+  kill_later(w, grace + std::chrono::seconds(2), "did not end in time");
+}
+
+inline future<> arbiter::stop_worker(std::uint64_t process, event_loop::duration grace) {
+  auto* w = workers_.find(process);
+  if (w == nullptr) return make_ready_future();
+  ask_to_stop(*w, grace);
+  return w->ended.wait(loop());
 }
 
 inline future<> arbiter::stop_workers(event_loop::duration grace) {
   ending_ = true;
-  // All at once: each is asked now, and its end awaited one after another.
-  for (const auto* w = first_; w != nullptr; w = w->next) stop_worker(w->number, grace).detach();
-  while (first_ != nullptr) co_await first_->ended.wait(loop());
+  if (first_ == nullptr) return make_ready_future();
+  for (auto* w = first_; w != nullptr; w = w->next) ask_to_stop(*w, grace);
+  return none_left_.wait(loop());
 }
 
 inline future<actor_ref<>> arbiter::spawn_process(detail::birth_request request) {
@@ -367,12 +372,9 @@ inline future<actor_ref<>> find_by_arbiter(event_loop&, std::string name) {
   {
     auto& access = peers_access::instance();
     const std::lock_guard lock(access.mutex);
-    if (access.loop == nullptr) co_return actor_ref<>();
+    if (access.loop == nullptr) throw_unknown_actor(name);
   }
-  const auto root = arbiter_ref();
-  const auto id = co_await send<&arbiter::find>(root, name);
-  if (id == 0) co_return actor_ref<>();
-  co_return ref_access::make(cell_of(id, name));
+  return send<&arbiter::find>(arbiter_ref(), std::move(name));
 }
 
 inline const bool names_of_the_program = (find_elsewhere = &find_by_arbiter, true);
