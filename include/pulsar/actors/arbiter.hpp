@@ -16,7 +16,7 @@
 #include <pulsar/actors/worker_environment.hpp>
 #include <pulsar/core/child.hpp>
 #include <pulsar/core/descriptor.hpp>
-#include <pulsar/core/task_group.hpp>
+#include <pulsar/core/timeout.hpp>
 
 #include <signal.h>
 

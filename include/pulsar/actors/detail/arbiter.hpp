@@ -13,7 +13,6 @@
 #include <chrono>
 #include <exception>
 #include <mutex>
-#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
