@@ -148,8 +148,8 @@ using cell_pointer = counted_pointer<actor_cell>;
 
 /// A command in encoded form that waits for its way.
 struct encoded_command : task_node, recycled {
-  encoded_command(void (*way)(task_node*, bool), std::uint64_t t, std::string_view c, buffer a,
-                  event_loop::time_point d, wire_sink s)
+  encoded_command(void (*way)(task_node*, bool), std::uint64_t t, std::string_view c, buffer&& a,
+                  event_loop::time_point d, wire_sink&& s)
       : task_node(way),
         target(t),
         command(c),

@@ -154,7 +154,7 @@ class local_cell final : public actor_cell {
 
  private:
   struct arrival : encoded_command {
-    arrival(local_cell& to, std::string_view c, buffer a, event_loop::time_point d, wire_sink s)
+    arrival(local_cell& to, std::string_view c, buffer&& a, event_loop::time_point d, wire_sink&& s)
         : encoded_command(&run, to.id, c, std::move(a), d, std::move(s)), cell(to) {}
 
     static void run(detail::task_node* node, bool drop) {

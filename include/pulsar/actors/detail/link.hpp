@@ -220,7 +220,7 @@ class link final : public line {
 
   /// Sends a command; its outcome goes to `sink`, or, for a tell, nowhere.
   void post(std::uint64_t target, std::string_view command, const buffer& arguments,
-            event_loop::time_point deadline, wire_sink sink) {
+            event_loop::time_point deadline, wire_sink&& sink) {
     const std::size_t size = sizeof(command_head) + command.size() + arguments.size();
     const remote_failure why = refusal(command, size);
     if (!why.type.empty()) return refuse(command, sink, why);

@@ -105,8 +105,8 @@ class peers final : public loop_extension, link::owner {
     drop_later(p);
   }
 
-  void post(std::uint64_t target, std::string_view command, buffer arguments,
-            event_loop::time_point deadline, wire_sink sink) {
+  void post(std::uint64_t target, std::string_view command, buffer&& arguments,
+            event_loop::time_point deadline, wire_sink&& sink) {
     const auto process = registry::process_of(target);
     if (introducer_ == nullptr && known_.find(process) == nullptr) {
       return refuse(command, sink, gone(process, "it is not known here"));
@@ -312,8 +312,8 @@ class remote_cell final : public actor_cell {
  private:
   // On its way to the main loop.
   struct relayed : encoded_command {
-    relayed(event_loop& m, std::uint64_t t, std::string_view c, buffer a, event_loop::time_point d,
-            wire_sink s)
+    relayed(event_loop& m, std::uint64_t t, std::string_view c, buffer&& a,
+            event_loop::time_point d, wire_sink&& s)
         : encoded_command(&run, t, c, std::move(a), d, std::move(s)), main(m) {}
     static void run(task_node* node, bool drop) {
       auto* self = static_cast<relayed*>(node);

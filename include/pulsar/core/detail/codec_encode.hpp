@@ -313,7 +313,7 @@ inline std::byte* put_extension(sink& s,
 }
 
 template <form F, class T>
-void encode_as(buffer& out, const T& value) {
+[[gnu::always_inline]] inline void encode_as(buffer& out, const T& value) {
   sink s(out, room_for<F, T>);
   try {
     s.finish(codec::encode_value<F>(s, s.base, value, 0, 0));
