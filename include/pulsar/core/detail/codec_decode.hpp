@@ -91,49 +91,6 @@ inline const std::byte* get_error_code(source& s,
 
 // -- structs -----------------------------------------------------------------
 
-// Out of line: the map form is the rare one, and shall not make the other larger.
-template <class T>
-[[gnu::noinline]] const std::byte* get_apart(source& s,
-                                             const std::byte* p,
-                                             T& out,
-                                             unsigned depth) {
-  return codec::decode_value(s, p, out, depth);
-}
-
-template <class T>
-[[gnu::noinline]] const std::byte* get_named(source& s,
-                                             const std::byte* p,
-                                             T& out,
-                                             unsigned depth) {
-  std::size_t n = 0;
-  if ((p = get_map_count(s, p, n, depth)) == nullptr) return nullptr;
-  return pulsar::visit_named_fields(out, [&](auto... fields) -> const std::byte* {
-    std::array<bool, sizeof...(fields)> seen{};
-    for (; n != 0; --n) {
-      std::string_view key;
-      const std::byte* const at = p;
-      const bool named =
-          p != s.end && ((tag_at(p) & 0xe0u) == tag::fixstr || tag_at(p) - tag::str8 < 3);
-      p = named ? get_text(s, p, key) : skip(s, p, depth + 1);
-      if (p == nullptr) return nullptr;
-      std::size_t i = 0;
-      [[maybe_unused]] const auto matches = [&](auto& field) {
-        const std::size_t self = i++;
-        if (!named || field.name() != key) return false;
-        if (std::exchange(seen[self], true)) {
-          p = s.fail(at, fault_kind::repeated, "a field");
-        } else {
-          p = get_apart(s, p, field.value(), depth + 1);
-        }
-        return true;
-      };
-      if (!(matches(fields) || ...)) p = skip(s, p, depth + 1);
-      if (p == nullptr) return nullptr;
-    }
-    return p;
-  });
-}
-
 // A visitor of fields; no lambda, so that it can be told to be inlined.
 struct field_getter {
   template <class... Fields>
@@ -147,13 +104,89 @@ struct field_getter {
   unsigned depth;
 };
 
+struct one_field_getter {
+  template <class... Fields>
+  [[gnu::always_inline]] const std::byte* operator()(Fields&... fields) const {
+    const std::byte* at = p;
+    std::size_t left = number;
+    static_cast<void>(
+        ((left-- == 0 && (at = codec::decode_value(s, at, fields, depth), true)) || ...));
+    return at;
+  }
+  source& s;
+  const std::byte* p;
+  std::size_t number;
+  unsigned depth;
+};
+
+// Out of line: the forms of older and of foreign writers are rare, and shall not make the other
+// larger.
+template <class T>
+[[gnu::noinline]] const std::byte* get_field(
+    source& s, const std::byte* p, T& out, std::size_t number, unsigned depth) {
+  return pulsar::visit_fields(out, one_field_getter{s, p, number, depth});
+}
+
 // An older writer knows fewer fields.
 template <class T>
 [[gnu::noinline]] const std::byte* get_first_fields(
     source& s, const std::byte* p, T& out, std::size_t n, unsigned depth) {
-  pulsar::visit_fields(out, [&](auto&... fields) {
-    static_cast<void>(((n-- != 0 && (p = get_apart(s, p, fields, depth + 1)) != nullptr) && ...));
-  });
+  for (std::size_t i = 0; i != n && p != nullptr; ++i) p = get_field(s, p, out, i, depth + 1);
+  return p;
+}
+
+// The key of a map: which of the names it is, or `count`.
+inline const std::byte* get_name(source& s,
+                                 const std::byte* p,
+                                 const std::string_view* names,
+                                 std::size_t count,
+                                 std::size_t& number,
+                                 unsigned depth) {
+  number = count;
+  if (p == s.end || ((tag_at(p) & 0xe0u) != tag::fixstr && tag_at(p) - tag::str8 >= 3)) {
+    return skip(s, p, depth);
+  }
+  std::string_view name;
+  p = get_text(s, p, name);
+  if (p != nullptr) {
+    for (number = 0; number != count && names[number] != name;) ++number;
+  }
+  return p;
+}
+
+template <class T>
+std::array<std::string_view, field_count<T>> names_in([[maybe_unused]] T& value) {
+  if constexpr (has_fields_hook<T>) {
+    return pulsar::visit_named_fields(value, [](auto... fields) {
+      return std::array<std::string_view, field_count<T>>{fields.name()...};
+    });
+  } else {
+    return names_of<T>;
+  }
+}
+
+template <class T>
+[[gnu::noinline]] const std::byte* get_named(source& s,
+                                             const std::byte* p,
+                                             T& out,
+                                             unsigned depth) {
+  constexpr std::size_t count = field_count<T>;
+  const auto names = names_in(out);
+  std::array<bool, count> seen{};
+  std::size_t n = 0;
+  for (p = get_map_count(s, p, n, depth); n != 0 && p != nullptr; --n) {
+    std::size_t number = 0;
+    const std::byte* const at = p;
+    p = get_name(s, p, names.data(), count, number, depth + 1);
+    if (p == nullptr) return nullptr;
+    if (number == count) {
+      p = skip(s, p, depth + 1);
+    } else if (std::exchange(seen[number], true)) {
+      p = s.fail(at, fault_kind::repeated, "a field");
+    } else {
+      p = get_field(s, p, out, number, depth + 1);
+    }
+  }
   return p;
 }
 
