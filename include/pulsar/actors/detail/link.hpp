@@ -97,7 +97,8 @@ class frame_reader {
       check(head);
       if (in.size() < sizeof(head) + head.size) return nullptr;
       taken_ = sizeof(head) + head.size;
-      message_ = {static_cast<frame_kind>(head.kind), head.id, {in.data() + sizeof(head), head.size}};
+      message_ = {static_cast<frame_kind>(head.kind), head.id,
+                  {in.data() + sizeof(head), head.size}};
       piece** begun = find(head);
       if (*begun == nullptr && head.more == 0) return &message_;
       auto& message_so_far = *begun == nullptr ? begin(head) : **begun;
@@ -364,8 +365,9 @@ class link final : public line {
     frame.kind = static_cast<std::uint8_t>(frame_kind::reply);
     const std::size_t size = outcome.value.size() + 1;
     if (outcome.failure.type.empty() && size > largest_message) {
-      outcome.failure = failure_of(errc::too_large, fmt::format("the result takes {} bytes, at most "
-                                                             "{} travel", size, largest_message));
+      outcome.failure =
+          failure_of(errc::too_large, fmt::format("the result takes {} bytes, at most {} travel",
+                                                  size, largest_message));
     } else if (outcome.failure.type.empty() && unsent() + size > most_unsent) {
       outcome.failure =
           failure_of(errc::mailbox_full,
