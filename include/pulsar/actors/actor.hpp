@@ -96,6 +96,7 @@ class waiting_list {
     while (auto* w = static_cast<waiter*>(waiters_.pop())) delete w;
   }
 
+  bool empty() const noexcept { return waiters_.empty(); }
   future<> wait(event_loop& loop) {
     auto* w = new waiter(loop);
     waiters_.push(w);

@@ -283,7 +283,7 @@ inline void actor_base::finished() noexcept {
   --pending_;
   ++handled_;
   if (serial_ && state_ == actor_state::running && !mailbox_.empty()) schedule_pump();
-  if (running_ == 0) idle_.wake();
+  if (running_ == 0 && !idle_.empty()) idle_.wake();
 }
 
 inline actor_info actor_base::info() const {

@@ -26,10 +26,12 @@
 namespace pulsar::detail {
 
 inline std::string type_name(const std::type_info& type) {
-  int status = 0;
-  const std::unique_ptr<char, void (*)(void*)> text(
-      abi::__cxa_demangle(type.name(), nullptr, nullptr, &status), &std::free);
-  return status == 0 ? text.get() : type.name();
+  struct demangled {
+    ~demangled() { std::free(text); }
+    char* text;
+  };
+  const demangled name{abi::__cxa_demangle(type.name(), nullptr, nullptr, nullptr)};
+  return name.text != nullptr ? name.text : type.name();
 }
 
 /// The categories that every process knows; null for others.
