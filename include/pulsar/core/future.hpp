@@ -18,7 +18,8 @@
 /// Dropping a pending future requests its cancellation and lets it end on its own; `detach` lets
 /// it run. Futures belong to the thread of their loop.
 
-#include <pulsar/core/detail/future.hpp>
+#include <pulsar/core/detail/awaiter.hpp>
+#include <pulsar/core/detail/coroutine.hpp>
 #include <pulsar/core/event_loop.hpp>
 
 #include <coroutine>
