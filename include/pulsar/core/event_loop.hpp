@@ -426,3 +426,4 @@ class event_loop {
 }  // namespace pulsar
 
 #include <pulsar/core/detail/event_loop.hpp>
+#include <pulsar/core/detail/loop_close.hpp>

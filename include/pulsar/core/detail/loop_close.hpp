@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+
+// How an event_loop closes: it cancels all coroutines, runs until they have ended or time is up,
+// and takes the rest down in an order in which nothing refers to what is gone.
+
+#include <pulsar/core/detail/event_loop.hpp>
+
+#include <cstdlib>
+#include <utility>
+
+namespace pulsar {
+
+inline bool event_loop::cancel_all() noexcept {
+  for (detail::state* s = frames_.first(); s != nullptr; s = s->next) {
+    // The others are cancelled with the frame that waits for them.
+    if (s->awaiter == nullptr || s->awaiter->waiter == nullptr) detail::cancel_chain(s);
+  }
+  return has_running_frames();
+}
+
+inline bool event_loop::has_running_frames() const noexcept {
+  for (const detail::state* s = frames_.first(); s != nullptr; s = s->next) {
+    if (!s->done()) return true;
+  }
+  return false;
+}
+
+inline void event_loop::drop_ready() noexcept {
+  while (detail::task_node* node = ready_.pop()) node->call(node, true);
+}
+
+// Runs until the cancelled coroutines have ended.
+inline void event_loop::run_to_close(duration limit) noexcept {
+  const auto give_up = later(clock::now(), limit);
+  context_.restart();
+  post_ready();
+  for (bool stopped = false; has_running_frames() && clock::now() < give_up;) {
+    try {
+      if (context_.run_one_until(give_up) > 0) {
+        stopped = false;
+        continue;
+      }
+    } catch (...) {
+      detail::report_callback_failure(*this);  // a handler of the user's
+      continue;
+    }
+    if (!context_.stopped()) break;
+    // Twice in a row means that nothing is pending; once, that a coroutine called stop().
+    if (std::exchange(stopped, true)) break;
+    context_.restart();
+  }
+}
+
+inline void event_loop::free_frames() noexcept {
+  // The frames without an owner go first; what they own goes with them. A frame that is left then
+  // is owned by a future outside, and is freed with it.
+  bool again = true;
+  while (again) {
+    again = false;
+    for (detail::state* s = frames_.first(); s != nullptr; s = s->next) {
+      auto* f = static_cast<detail::frame*>(s);
+      if (!f->abandoned) continue;
+      detail::destroy_suspended(f);
+      again = true;
+      break;
+    }
+  }
+}
+
+// What futures and promises outside still refer to must not lead back here.
+inline void event_loop::let_go_of_states() noexcept {
+  for (detail::state_list* list : {&frames_, &states_}) {
+    while (detail::state* s = list->pop()) {
+      s->loop = nullptr;
+      const auto* awaiter = s->awaiter;
+      if (s->what != detail::cancellable::kind::frame) {
+        s->awaiter = nullptr;
+      } else if (!s->done() && (awaiter == nullptr || awaiter->slot != &awaiter->owned)) {
+        // On the user's context there is none.
+        detail::left_frames::keep(*static_cast<detail::frame*>(s), *own_);
+      }
+      if (s->callbacks != nullptr) detail::free_callbacks(*s);  // may free the state
+    }
+  }
+}
+
+// Runs the user's context until none of the handlers in it refers to this loop.
+inline void event_loop::finish_handlers() noexcept {
+  context_.restart();
+  for (bool stopped = false;
+       posted_ || timer_.waiting || stop_waits_ > 0 || inbox_->posted_ > 0;) {
+    try {
+      if (context_.run_one() > 0) {
+        stopped = false;
+        continue;
+      }
+    } catch (...) {
+      detail::report_callback_failure(*this);  // a handler of the user's
+      continue;
+    }
+    // Once, a handler has stopped the context; twice in a row, there is none any more.
+    if (std::exchange(stopped, true)) break;
+    context_.restart();
+  }
+}
+
+// The newest first. What one of them attaches while it ends is dropped in its turn.
+inline void event_loop::drop_extensions() noexcept {
+  while (extensions_ != nullptr) {
+    auto* const newest = extensions_;
+    extensions_ = newest->older_;
+    delete newest;
+  }
+}
+
+inline void event_loop::close(duration limit) noexcept {
+  if (closed_ || closing_) return;
+  PULSAR_ASSERT(!running_ && batches_ == 0, "an event loop cannot be closed while it runs");
+  auto* const outer = std::exchange(detail::this_thread_loops.running, nullptr);
+  if (cancel_all()) {
+    run_to_close(limit);
+    if (own_ == nullptr && has_running_frames()) {
+      log::critical(
+          "coroutines are left on the user's io_context although they were cancelled when their "
+          "event loop closed: let them end before close()");
+      std::abort();
+    }
+  }
+  closing_ = true;
+  {
+    const std::lock_guard lock(inbox_->mutex_);
+    inbox_->loop_ = nullptr;
+  }
+  inbox_->stack_.close(ready_);
+  // First Asio and the ready queue, which refer to frames; then all that may own frames.
+  if (own_ != nullptr) {
+    own_->shutdown();
+  } else {
+    // The user's context must not call back into a loop that is gone.
+    timer_.descriptor.cancel();
+    finish_handlers();
+  }
+  drop_ready();
+  drop_extensions();
+  drop_ready();
+  wheel_.close();
+  free_frames();
+  drop_ready();
+  drop_extensions();
+  let_go_of_states();
+  closed_ = true;
+  detail::this_thread_loops.running = outer;
+}
+
+}  // namespace pulsar
