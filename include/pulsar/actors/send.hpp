@@ -277,7 +277,7 @@ template <class R = void, class... Args>
 future<R> send(const actor_ref<>& ref, std::string_view command, Args&&... args) {
   static_assert(detail::check_temporaries<Args...>());
   auto* cell = detail::ref_access::cell(ref);
-  if (cell == nullptr) return make_exceptional_future<R>(detail::empty_reference("send"));
+  if (cell == nullptr) return detail::refused_ask<R>(detail::empty_reference("send"));
   buffer arguments;
   encode(arguments, std::tuple<detail::travelling<Args>...>(std::forward<Args>(args)...));
   return detail::ask_encoded<R>(*cell, command, std::move(arguments), detail::default_timeout);

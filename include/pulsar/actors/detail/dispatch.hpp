@@ -236,6 +236,15 @@ future<R> ask_encoded(actor_cell& cell, std::string_view command, buffer argumen
   return result;
 }
 
+/// What no actor was asked. Not by a promise, which is twenty functions for each type.
+template <class R>
+future<R> refused_ask(std::exception_ptr why) {
+  auto* call = new remote_ask<R>(event_loop::current(), {}, default_timeout);
+  auto result = future_access::make<R>(call);
+  call->refuse(std::move(why));
+  return result;
+}
+
 /// For an actor on another thread. Out of the way of those in this loop.
 template <class Returned>
 [[gnu::noinline]] future<unwrapped<Returned>> ask_thread(event_loop& here, call_of<Returned>* call,
@@ -287,7 +296,7 @@ future<typename Entry::traits::result> ask(actor_cell* cell,
   using traits = typename Entry::traits;
   using result = typename traits::result;
   event_loop& here = event_loop::current();
-  if (cell == nullptr) return make_exceptional_future<result>(empty_reference("send"));
+  if (cell == nullptr) return refused_ask<result>(empty_reference("send"));
   if constexpr (!only_encoded<A>) {
     if (cell->local()) {
       return ask_local<typename traits::returned>(
@@ -299,7 +308,7 @@ future<typename Entry::traits::result> ask(actor_cell* cell,
     encode(prefix, arguments);
     return ask_encoded<result>(*cell, wire_name<Entry>::value, std::move(prefix), timeout);
   } else {
-    return make_exceptional_future<result>(cannot_travel<Entry>(cell->name));
+    return refused_ask<result>(cannot_travel<Entry>(cell->name));
   }
 }
 

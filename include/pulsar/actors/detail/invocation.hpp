@@ -95,6 +95,9 @@ class pending_call : public asked_state {
     end();
   }
 
+  /// Fails it where nobody else knows of it yet.
+  inline void refuse(std::exception_ptr why) noexcept;
+
   inline void on_cancelled() noexcept final;
 
   pending_call* next_failed = nullptr;  // while the table ends
@@ -157,6 +160,11 @@ pending_call::pending_call(event_loop& l, std::string asked, event_loop::duratio
       table_(loop_access::local<call_table>(l)),
       number_(table_.enter(*this)),
       what_(std::move(asked)) {}
+
+void pending_call::refuse(std::exception_ptr why) noexcept {
+  table_.leave(number_);
+  settle_failed(std::move(why));
+}
 
 void pending_call::on_cancelled() noexcept {
   if (table_.leave(number_) != nullptr) end();
@@ -388,7 +396,7 @@ class call_of : public command_call {
   explicit call_of(actor_cell* t) noexcept : command_call(t) {}
   ~call_of() override {
     if (answers_ == way::here) future_->~future_in_call();
-    if (answers_ == way::back) std::destroy_at(&value_);
+    if (answers_ == way::back) value_.~value_type();
   }
 
   /// The outcome goes to a future of the actor's own loop.
