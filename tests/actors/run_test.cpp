@@ -145,6 +145,12 @@ TEST_SUITE("run") {
     CHECK(a.output.ends_with("\n42\n"));
   }
 
+  TEST_CASE("a subreaper reaps the orphans of others") {
+    const auto a = run_probe({"orphan"});
+    CHECK(a.status.success());
+    CHECK(a.output == "an orphan\nreaped\n");
+  }
+
   TEST_CASE("a program may run several times") {
     const auto a = run_probe({"twice"});
     CHECK(a.status.success());

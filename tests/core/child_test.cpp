@@ -461,24 +461,26 @@ TEST_SUITE("child") {
     siginfo_t info{};  // the orphan is ours now; wait for its end without reaping it
     REQUIRE(::waitid(P_PID, static_cast<id_t>(orphan), &info, WEXITED | WNOWAIT) == 0);
 
-    SUBCASE("when the question reaps the own child, all strangers are seen") {
-      std::vector<pid_t> asked;
-      const auto reaped = pulsar::reap_strangers([&](pid_t pid) {
-        asked.push_back(pid);
-        return pid == mine.pid() && mine.try_wait();
-      });
-      CHECK(reaped == 1);
-      CHECK(std::count(asked.begin(), asked.end(), mine.pid()) == 1);
-      CHECK(std::count(asked.begin(), asked.end(), orphan) == 1);
+    SUBCASE("once the end of the own child was seen, all strangers are found") {
+      CHECK(mine.try_wait() == exit_status{.code = 2});
+      const auto found = pulsar::reap_strangers();
+      CHECK(found.count == 1);
+      CHECK_FALSE(found.hidden);
     }
     SUBCASE("otherwise the sweep stops at the own child and finds the rest afterwards") {
-      const auto first = pulsar::reap_strangers([&](pid_t pid) { return pid == mine.pid(); });
+      const auto first = pulsar::reap_strangers();
+      CHECK(first.hidden);
       CHECK(mine.wait() == exit_status{.code = 2});
-      CHECK(first + pulsar::reap_strangers([](pid_t) { return false; }) == 1);
+      const auto second = pulsar::reap_strangers();
+      CHECK(first.count + second.count == 1);
+      CHECK_FALSE(second.hidden);
     }
-    CHECK(mine.wait() == exit_status{.code = 2});
+    SUBCASE("a child whose owner has let go of it is no stranger") {
+      { const child gone = std::move(mine); }
+      CHECK(pulsar::reap_strangers().count == 1);
+    }
     CHECK(::waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == -1);
-    CHECK(pulsar::reap_strangers([](pid_t) { return true; }) == 0);
+    CHECK(pulsar::reap_strangers().count == 0);
     REQUIRE(::prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0) == 0);
   }
 

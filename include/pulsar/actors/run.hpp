@@ -15,10 +15,13 @@
 #include <pulsar/actors/arbiter.hpp>
 #include <pulsar/actors/monitor.hpp>
 #include <pulsar/actors/spawn.hpp>
+#include <pulsar/core/child.hpp>
 #include <pulsar/core/signals.hpp>
 
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <cstdlib>
@@ -97,6 +100,7 @@ class master {
   void set_exit_code(int code) noexcept { exit_code_ = code; }
 
   void on_signal(int signal) {
+    if (signal == SIGCHLD) return reap_soon();
     if (signal == SIGQUIT || (signal == SIGINT && stopping_)) return quit();
     if (std::exchange(stopping_, true)) return;
     log::info("{} received: stopping", signal == SIGINT ? "INT" : "TERM");
@@ -115,6 +119,10 @@ class master {
     loop_access::local<peers>(loop_);
     place_actor(loop_, node_id(arbiter_process), "arbiter", new arbiter);
     for (const int s : {SIGTERM, SIGINT, SIGQUIT}) tell_of_signal(loop_, s, *this);
+    if (inherits_orphans()) {
+      tell_of_signal(loop_, SIGCHLD, *this);
+      reap_soon();
+    }
     unblock_signals();
     whole(loop_, *this, call, app).detach();
     loop_.run_forever();
@@ -138,6 +146,22 @@ class master {
     ::sigemptyset(&ours);
     for (const int s : {SIGTERM, SIGINT, SIGQUIT, SIGCHLD}) ::sigaddset(&ours, s);
     ::pthread_sigmask(SIG_UNBLOCK, &ours, nullptr);
+  }
+
+  // The children of processes that have ended become those of PID 1, or of a subreaper.
+  static bool inherits_orphans() noexcept {
+    int subreaper = 0;
+    ::prctl(PR_GET_CHILD_SUBREAPER, &subreaper, 0, 0, 0);
+    return ::getpid() == 1 || subreaper != 0;
+  }
+
+  // In a second: whoever waits for a child that pulsar does not know, as `system` does, has it first.
+  void reap_soon() {
+    if (std::exchange(reaping_, true)) return;
+    loop_.call_later(std::chrono::seconds(1), [this] {
+      reaping_ = false;
+      if (reap_strangers().hidden) reap_soon();
+    });
   }
 
   void quit() {
@@ -217,6 +241,7 @@ class master {
   future<> app_;
   event_loop::duration grace_ = std::chrono::seconds(5);
   bool stopping_ = false;
+  bool reaping_ = false;
   int exit_code_ = 0;
 };
 

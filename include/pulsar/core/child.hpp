@@ -176,24 +176,20 @@ class [[nodiscard("a child that nobody owns runs on unwatched")]] child {
           "waits for children it did not start",
           pid_);
       ended_ = true;
+      detail::own_children::instance().forget(pid_);
     } else if (info.si_pid != 0) {
       status_ = info.si_code == CLD_EXITED
                     ? exit_status{.code = info.si_status}
                     : exit_status{.signal = info.si_status, .core = info.si_code == CLD_DUMPED};
       ended_ = true;
+      detail::own_children::instance().forget(pid_);
     }
   }
 
   void abandon() noexcept {
-    auto& others = detail::abandoned_children::instance();
-    if (running()) {
-      try {
-        others.add(pid_, std::move(handle_));
-      } catch (...) {
-        // No memory to remember it: init collects the zombie when this process ends.
-      }
-    }
-    others.reap();
+    auto& all = detail::own_children::instance();
+    if (running()) all.abandon(pid_, std::move(handle_));
+    all.reap_abandoned();
   }
 
   pid_t pid_ = -1;
@@ -211,27 +207,29 @@ class [[nodiscard("a child that nobody owns runs on unwatched")]] child {
 /// valgrind, which forks, a program that cannot be loaded ends with exit code 127 instead.
 child spawn_child(const child_options& options);
 
-/// Reaps dead children that nobody in this program started: the duty of PID 1 and of a subreaper.
-/// Returns how many.
-///
-/// `is_mine(pid)` says whether a dead child belongs to this program; it is left to its owner then.
-/// Such a child hides the strangers behind it until it is reaped, so `is_mine` best does that
-/// itself (`child::try_wait`); otherwise call this again afterwards.
-template <class IsMine>
-std::size_t reap_strangers(IsMine&& is_mine) {
-  detail::abandoned_children::instance().reap();
-  std::size_t reaped = 0;
-  pid_t left_alone = 0;
+/// What `reap_strangers` has found.
+struct reaped_strangers {
+  std::size_t count = 0;
+  bool hidden = false;  ///< A dead child of this program is in the way: look again after its end was seen.
+};
+
+/// Reaps dead children that this program did not start by `spawn_child`, the duty of PID 1 and of a
+/// subreaper; so that one must not wait for children of its own that it started otherwise
+/// (`system`, `popen`). Does not block. Any thread.
+inline reaped_strangers reap_strangers() {
+  auto& own = detail::own_children::instance();
+  own.reap_abandoned();
+  reaped_strangers found;
   for (;;) {
     siginfo_t info{};
-    if (detail::wait_again(P_ALL, 0, info, WEXITED | WNOHANG | WNOWAIT) != 0) return reaped;
-    const pid_t pid = info.si_pid;
-    if (pid == 0 || pid == left_alone) return reaped;
-    if (is_mine(pid)) {
-      left_alone = pid;
-    } else if (detail::wait_again(P_PID, static_cast<id_t>(pid), info, WEXITED | WNOHANG) == 0) {
-      ++reaped;
+    if (detail::wait_again(P_ALL, 0, info, WEXITED | WNOHANG | WNOWAIT) != 0) return found;
+    if (info.si_pid == 0) return found;
+    if (own.knows(info.si_pid)) {
+      found.hidden = true;
+      return found;
     }
+    const auto id = static_cast<id_t>(info.si_pid);
+    if (detail::wait_again(P_PID, id, info, WEXITED | WNOHANG) == 0) ++found.count;
   }
 }
 
@@ -336,10 +334,11 @@ inline child spawn_child(const child_options& options) {
   if (!directory.empty()) actions.change_directory(directory);
   const detail::spawn_attributes attributes(options.blocked_signals, options.process_group);
 
-  detail::abandoned_children::instance().reap();
+  auto& own = detail::own_children::instance();
+  own.reap_abandoned();
   pid_t pid = -1;
-  const int failed = ::posix_spawnp(&pid, executable.c_str(), actions.get(), attributes.get(),
-                                    arguments.data(), environment.data());
+  const int failed = own.spawn(pid, executable.c_str(), arguments.data(), environment.data(),
+                               actions, attributes);
   if (failed != 0) detail::throw_not_started(failed, options);
   try {
     return child(pid, detail::open_child_handle(pid));
@@ -348,6 +347,7 @@ inline child spawn_child(const child_options& options) {
     ::kill(pid, SIGKILL);
     siginfo_t info{};
     detail::wait_again(P_PID, static_cast<id_t>(pid), info, WEXITED);
+    own.forget(pid);
     throw;
   }
 }

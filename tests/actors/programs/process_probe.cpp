@@ -4,6 +4,7 @@
 
 #include <pulsar/pulsar.hpp>
 
+#include <sys/prctl.h>
 #include <sys/wait.h>
 
 #include <cstdio>
@@ -205,6 +206,18 @@ future<> start_and_stop_many() {
       pulsar::open_descriptors() == before ? "as before" : "left", children ? "left" : "none");
 }
 
+// Leaves an orphan, which becomes a child of this process.
+future<> inherit() {
+  const std::vector<std::string> shell{"sh", "-c", "sleep 0.1 &"};
+  pulsar::child parent = pulsar::spawn_child({.executable = "sh", .arguments = shell});
+  parent.wait();
+  siginfo_t info{};
+  const bool inherited = ::waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0;
+  say("{}", inherited ? "an orphan" : "no child");
+  while (::waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0) co_await pulsar::sleep(10ms);
+  say("reaped");
+}
+
 int spawn_without_run() {
   pulsar::event_loop loop;
   try {
@@ -245,6 +258,10 @@ int main(int argc, char** argv) {
   if (what == "where") return pulsar::run(argc, argv, tell_where);
   if (what == "nested") return pulsar::run(argc, argv, nest);
   if (what == "many") return pulsar::run(argc, argv, start_and_stop_many);
+  if (what == "orphan") {
+    ::prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+    return pulsar::run(argc, argv, inherit);
+  }
   if (what == "no-run") return spawn_without_run();
   if (what == "twice") {
     const int first = pulsar::run(argc, argv, add_up);

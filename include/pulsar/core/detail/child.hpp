@@ -212,24 +212,53 @@ inline child_handle open_child_handle(pid_t pid) {
   return {watch_by_thread(pid), false};
 }
 
-// Children whose owner let go of them while they ran. Their zombies are collected at the next
-// start of a child or destruction of an owner, so that they never pile up.
-class abandoned_children {
+// The children that `spawn_child` has started and nobody has reaped yet. Those whose owner let go of
+// them while they ran are collected at the next start of a child or destruction of an owner, so that
+// their zombies never pile up. Any thread.
+class own_children {
  public:
-  static abandoned_children& instance() {
-    static auto* const list = new abandoned_children;  // outlives every static owner of a child
+  static own_children& instance() {
+    static auto* const list = new own_children;  // outlives every static owner of a child
     return *list;
   }
 
-  void add(pid_t pid, child_handle handle) {
+  // posix_spawnp; nobody can take the new child for a stranger meanwhile. 0 or the error.
+  int spawn(pid_t& pid, const char* executable, char* const* arguments, char* const* environment,
+            const spawn_actions& actions, const spawn_attributes& attributes) {
+    auto* const made = new entry;
     const std::lock_guard lock(mutex_);
-    first_ = new entry{pid, std::move(handle), first_};
+    const int failed = ::posix_spawnp(&pid, executable, actions.get(), attributes.get(),
+                                      arguments, environment);
+    if (failed != 0) {
+      delete made;
+      return failed;
+    }
+    made->pid = pid;
+    made->next = std::exchange(first_, made);
+    return 0;
   }
 
-  void reap() noexcept {
+  bool knows(pid_t pid) noexcept {
+    const std::lock_guard lock(mutex_);
+    return *find(pid) != nullptr;
+  }
+
+  // It was reaped.
+  void forget(pid_t pid) noexcept {
+    const std::lock_guard lock(mutex_);
+    entry** const at = find(pid);
+    if (*at != nullptr) delete std::exchange(*at, (*at)->next);
+  }
+
+  void abandon(pid_t pid, child_handle handle) noexcept {
+    const std::lock_guard lock(mutex_);
+    if (entry* const known = *find(pid)) known->abandoned = std::move(handle);
+  }
+
+  void reap_abandoned() noexcept {
     const std::lock_guard lock(mutex_);
     for (entry** at = &first_; *at != nullptr;) {
-      if (has_ended(**at)) {
+      if ((*at)->abandoned.fd && has_ended(**at)) {
         delete std::exchange(*at, (*at)->next);
       } else {
         at = &(*at)->next;
@@ -239,14 +268,20 @@ class abandoned_children {
 
  private:
   struct entry {
-    pid_t pid;
-    child_handle handle;
-    entry* next;
+    pid_t pid = -1;
+    child_handle abandoned{};
+    entry* next = nullptr;
   };
+
+  entry** find(pid_t pid) noexcept {
+    entry** at = &first_;
+    while (*at != nullptr && (*at)->pid != pid) at = &(*at)->next;
+    return at;
+  }
 
   static bool has_ended(const entry& each) noexcept {
     siginfo_t info{};
-    return wait_for_child(each.handle, each.pid, info, WEXITED | WNOHANG) != 0 ||
+    return wait_for_child(each.abandoned, each.pid, info, WEXITED | WNOHANG) != 0 ||
            info.si_pid != 0;
   }
 
