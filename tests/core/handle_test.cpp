@@ -157,6 +157,26 @@ TEST_SUITE("handle") {
     }
   }
 
+  TEST_CASE("what a callback holds may cancel it, and end its loop, while it is freed") {
+    struct connection {
+      handle own;
+      ~connection() { own.cancel(); }
+    };
+    {
+      event_loop loop;
+      auto made = std::make_unique<connection>();
+      handle& own = made->own;
+      own = loop.call_soon([kept = std::shared_ptr<connection>(std::move(made))] {});
+      loop.close();
+    }
+    const auto held = std::make_shared<int>(1);
+    auto loop = std::make_shared<event_loop>();
+    handle last = loop->call_soon([loop, held] {});
+    loop.reset();
+    last.cancel();
+    CHECK(held.use_count() == 1);
+  }
+
   TEST_CASE("a cancelled timer does not keep a user's context from ending") {
     asio::io_context context;
     event_loop loop(context);

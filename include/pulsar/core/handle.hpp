@@ -90,8 +90,8 @@ struct callback final : Base {
   ~callback() { free_function(); }
 
   void free_function() noexcept {
-    if (this->reached != stage::over) f.~F();
-    this->reached = stage::over;
+    // First the mark: the destructor may come back here, by cancel() or as its loop closes.
+    if (std::exchange(this->reached, stage::over) != stage::over) f.~F();
   }
 
   /// Calls it unless it was dropped or cancelled, and gives a count back.
