@@ -164,7 +164,52 @@ TEST_SUITE("signals") {
     CHECK(caught == std::vector<int>{SIGUSR2, SIGHUP});
   }
 
+  TEST_CASE("a signal that comes again and again does not keep the others waiting") {
+    event_loop loop;
+    int often = 0;
+    int before_the_other = 0;
+    loop.add_signal_handler(SIGUSR1, [&] {
+      if (++often < 100) ::raise(SIGUSR1);
+    });
+    loop.add_signal_handler(SIGTERM, [&] { before_the_other = often; });
+    ::raise(SIGUSR1);
+    ::raise(SIGTERM);
+    while (often < 100) turn(loop);
+    CHECK(before_the_other > 0);
+    CHECK(before_the_other < 10);
+  }
+
   // ---- replaced and removed
+
+  TEST_CASE("what a handler holds may add handlers while it is freed") {
+    struct adds {
+      event_loop* loop = nullptr;
+      int* called = nullptr;
+      ~adds() {
+        if (loop != nullptr) {
+          loop->add_signal_handler(SIGUSR2, [told = called] { ++*told; });
+        }
+      }
+    };
+    event_loop loop;
+    int called = 0;
+    const auto hold = [&] {
+      auto held = std::make_shared<adds>();
+      held->loop = &loop;
+      held->called = &called;
+      loop.add_signal_handler(SIGUSR1, [held] {});
+    };
+    hold();
+    SUBCASE("when it is removed") { loop.remove_signal_handler(SIGUSR1); }
+    SUBCASE("when it is replaced") { loop.add_signal_handler(SIGUSR1, [] {}); }
+    ::raise(SIGUSR2);
+    turn(loop);
+    CHECK(called == 1);
+    CHECK(loop.remove_signal_handler(SIGUSR2));
+    CHECK(has_default_action(SIGUSR2));
+    loop.remove_signal_handler(SIGUSR1);
+    CHECK(has_default_action(SIGUSR1));
+  }
 
   TEST_CASE("a second handler replaces the first, which is freed") {
     event_loop loop;

@@ -23,92 +23,108 @@ namespace pulsar {
 namespace detail {
 
 /// What a loop does when the process receives `signal`. Counted: it may remove itself.
-struct signal_handler : counted {
-  explicit signal_handler(int s) noexcept : signal(s) {}
-  virtual void call() = 0;
+class signal_handler : public counted {
+ public:
+  signal_handler(event_loop& loop, int s)
+      : signal(s), loop_(loop), set_(loop.context()), waiting_(new waiting(*this)) {}
+
+  /// Throws for what cannot be caught.
+  void start() {
+    set_.add(signal);
+    wait();
+  }
+
+  void stop() noexcept {
+    waiting_->handler = nullptr;
+    std::error_code ignored;
+    set_.clear(ignored);
+    set_.cancel(ignored);
+  }
 
   const int signal;
-  counted_pointer<signal_handler> next;  // of the loop
-};
+  counted_pointer<signal_handler> next;
 
-/// The handlers of one loop.
-class signal_table final : public loop_extension {
- public:
-  explicit signal_table(event_loop& loop) : loop_(loop), set_(loop.context()) {}
-
-  void add(counted_pointer<signal_handler> added) {
-    set_.add(added->signal);  // throws for what cannot be caught
-    if (!first_) wait();
-    auto& at = find(added->signal);
-    if (at) at = at->next;
-    added->next = first_;
-    first_ = added;
-  }
-
-  bool remove(int signal) noexcept {
-    auto& at = find(signal);
-    if (!at) return false;
-    std::error_code ignored;
-    set_.remove(signal, ignored);
-    at = at->next;
-    if (!first_) {
-      ++waits_;
-      set_.cancel(ignored);
-    }
-    return true;
-  }
+ protected:
+  virtual void call() = 0;
 
  private:
-  // Called also when the loop is gone.
+  // A wait may end when the handler, and the loop, are gone.
+  struct waiting : counted {
+    explicit waiting(signal_handler& h) noexcept : handler(&h) {}
+    signal_handler* handler;
+  };
   struct ended_wait {
-    counted_pointer<loop_inbox> inbox;
-    unsigned wait;
-
-    void operator()(std::error_code ec, int signal) const {
-      event_loop* const loop = loop_access::owner(*inbox);
-      if (loop == nullptr) return;
-      auto& table = *loop_access::find_local<signal_table>(*loop);
-      if (!ec && wait == table.waits_) table.call(signal);
+    counted_pointer<waiting> by;
+    void operator()(std::error_code ec, int) const {
+      if (!ec && by->handler != nullptr) by->handler->on_signal();
     }
   };
 
-  void wait() { set_.async_wait(ended_wait{loop_access::inbox(loop_), waits_}); }
+  void wait() { set_.async_wait(ended_wait{waiting_}); }
 
-  void call(int signal) {
+  void on_signal() {
+    const auto kept = share(*this);
     wait();
-    const counted_pointer<signal_handler> found = find(signal);
-    if (!found) return;
-    loop_access::run_as_batch(loop_, [&] {
+    loop_access::run_as_batch(loop_, [this] {
       try {
-        found->call();
+        call();
       } catch (...) {
         report_callback_failure(loop_);
       }
     });
   }
 
-  counted_pointer<signal_handler>& find(int signal) noexcept {
-    auto* at = &first_;
-    while (*at && (*at)->signal != signal) at = &(*at)->next;
-    return *at;
-  }
-
   event_loop& loop_;
   asio::basic_signal_set<asio::io_context::executor_type> set_;
+  counted_pointer<waiting> waiting_;
+};
+
+/// The handlers of one loop.
+class signal_table final : public loop_extension {
+ public:
+  explicit signal_table(event_loop&) noexcept {}
+  ~signal_table() override {
+    while (first_) remove(first_->signal);
+  }
+
+  void add(counted_pointer<signal_handler> added) {
+    added->start();
+    // Only now: between two handlers the signal would have its default action.
+    const auto before = take_out(added->signal);
+    if (before) before->stop();
+    added->next = first_;
+    first_ = added;
+  }
+
+  bool remove(int signal) noexcept {
+    const auto gone = take_out(signal);
+    if (gone) gone->stop();
+    return static_cast<bool>(gone);
+  }
+
+ private:
+  // It ends, with what the user's function owns, when the table is whole again.
+  counted_pointer<signal_handler> take_out(int signal) noexcept {
+    auto* at = &first_;
+    while (*at && (*at)->signal != signal) at = &(*at)->next;
+    const counted_pointer<signal_handler> found = *at;
+    if (found) *at = found->next;
+    return found;
+  }
+
   counted_pointer<signal_handler> first_;
-  unsigned waits_ = 0;  // that were ended with the last handler
 };
 
 /// Calls `owner.on_signal(signal)`; for those who would have to wrap a function for each signal.
 template <class T>
 void tell_of_signal(event_loop& loop, int signal, T& owner) {
   struct handler final : signal_handler {
-    handler(int s, T& o) noexcept : signal_handler(s), told(o) {}
+    handler(event_loop& l, int s, T& o) : signal_handler(l, s), told(o) {}
     void call() override { told.on_signal(signal); }
     T& told;
   };
   auto& table = loop_access::local<signal_table>(loop);
-  table.add(counted_pointer<signal_handler>(new handler(signal, owner)));
+  table.add(counted_pointer<signal_handler>(new handler(loop, signal, owner)));
 }
 
 }  // namespace detail
@@ -120,12 +136,14 @@ inline void event_loop::set_signal_handler(int signal, std::function<void()> f) 
                 "add_signal_handler was given no function");
   }
   struct handler final : detail::signal_handler {
-    handler(int s, std::function<void()>&& c) : signal_handler(s), function(std::move(c)) {}
+    handler(event_loop& l, int s, std::function<void()>&& c)
+        : signal_handler(l, s), function(std::move(c)) {}
     void call() override { function(); }
     const std::function<void()> function;
   };
   auto& table = detail::loop_access::local<detail::signal_table>(*this);
-  table.add(detail::counted_pointer<detail::signal_handler>(new handler(signal, std::move(f))));
+  table.add(detail::counted_pointer<detail::signal_handler>(
+      new handler(*this, signal, std::move(f))));
 }
 
 inline bool event_loop::remove_signal_handler(int signal) noexcept {
