@@ -1261,6 +1261,45 @@ TEST_SUITE("future") {
     CHECK_FALSE(f.done());
   }
 
+  TEST_CASE("a coroutine belongs to a parameter that is a loop, not to what converts to one") {
+    struct session {
+      event_loop* other;
+      operator event_loop&() const { return *other; }
+    };
+    event_loop loop;
+    event_loop other;
+    const auto first = [](event_loop&, int) -> future<> { co_return; };
+    const auto last = [](std::string, event_loop&) -> future<> { co_return; };
+    const auto converts = [](session) -> future<> { co_return; };
+    const auto wraps = [](std::reference_wrapper<event_loop>, int) -> future<> { co_return; };
+    loop.call_soon([&] {
+      CHECK(&first(other, 1).loop() == &other);
+      CHECK(&last("text", other).loop() == &other);
+      CHECK(&converts(session{&other}).loop() == &loop);
+      CHECK(&wraps(other, 1).loop() == &loop);
+    });
+    turn(loop);
+  }
+
+  TEST_CASE("a coroutine that begins on a closed loop of the user's context may outlive it") {
+    asio::io_context context;
+    const auto held = std::make_shared<int>(1);
+    {
+      future<> left;
+      {
+        event_loop loop(context);
+        loop.close();
+        promise<> p(loop);
+        const auto wait = [](event_loop&, future<> f, std::shared_ptr<int>) -> future<> {
+          co_await std::move(f);
+        };
+        left = wait(loop, p.get_future(), held);
+      }
+      CHECK(left.valid());
+    }
+    CHECK(held.use_count() == 1);
+  }
+
   TEST_CASE("futures and promises may outlive their loop, whatever state they are in") {
     const auto held = std::make_shared<int>(1);
     promise<int> unsettled = [] {

@@ -172,14 +172,8 @@ namespace detail {
 /// The members of every promise<T> that do not depend on T.
 class promise_base {
  public:
-  promise_base(promise_base&& other) noexcept : state_(std::exchange(other.state_, nullptr)) {}
-  promise_base& operator=(promise_base&& other) noexcept {
-    promised_state* const theirs = std::exchange(other.state_, nullptr);
-    give_up(std::exchange(state_, theirs));
-    return *this;
-  }
-  /// An unsettled future fails with `errc::broken_promise`.
-  ~promise_base() { give_up(state_); }
+  promise_base(const promise_base&) = delete;
+  promise_base& operator=(const promise_base&) = delete;
 
   /// Settles it with a failure; otherwise as `set_value`. Throws `std::errc::invalid_argument` for
   /// a null pointer.
@@ -214,6 +208,13 @@ class promise_base {
 
  protected:
   explicit promise_base(promised_state* s) noexcept : state_(s) {}
+  promise_base(promise_base&& other) noexcept : state_(std::exchange(other.state_, nullptr)) {}
+  promise_base& operator=(promise_base&& other) noexcept {
+    promised_state* const theirs = std::exchange(other.state_, nullptr);
+    give_up(std::exchange(state_, theirs));
+    return *this;
+  }
+  ~promise_base() { give_up(state_); }
 
   // The state, counted for the future.
   promised_state* hand_out() {
@@ -258,6 +259,10 @@ class promise : public detail::promise_base {
  public:
   /// Bound to `loop`.
   explicit promise(event_loop& loop = event_loop::current()) : promise_base(new state(loop)) {}
+  promise(promise&&) noexcept = default;
+  promise& operator=(promise&&) noexcept = default;
+  /// An unsettled future fails with `errc::broken_promise`.
+  ~promise() = default;
 
   /// The future; once. Throws `errc::already_called`.
   future<T> get_future() { return detail::future_access::make<T>(hand_out()); }

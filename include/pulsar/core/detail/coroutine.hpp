@@ -5,6 +5,7 @@
 
 #include <pulsar/core/detail/shared_state.hpp>
 
+#include <concepts>
 #include <coroutine>
 #include <cstddef>
 #include <exception>
@@ -31,15 +32,14 @@ class current_loop {
 inline event_loop& loop_of() { return event_loop::current(); }
 template <class First, class... Rest>
 event_loop& loop_of(First& first, Rest&... rest) {
-  if constexpr (std::is_same_v<std::remove_const_t<First>, event_loop>) {
+  if constexpr (std::is_same_v<First, event_loop>) {
     return first;
   } else {
     return loop_of(rest...);
   }
 }
 template <class... Args>
-inline constexpr bool names_loop =
-    (std::is_same_v<std::remove_const_t<Args>, event_loop> || ...);
+inline constexpr bool names_loop = (std::is_same_v<Args, event_loop> || ...);
 
 class future_base;
 
@@ -66,7 +66,7 @@ inline void enlist(frame& f) noexcept {
 
 [[gnu::noinline]] inline void let_go_of_pending(frame* f, release_as how) noexcept {
   if (f->loop == nullptr) {
-    const auto context = left_frames::take(*f);  // goes behind the frame
+    const auto context = take_context(*f);  // goes behind the frame
     destroy_suspended(f);
   } else if (loop_access::closing(*f->loop)) {
     destroy_suspended(f);
@@ -200,8 +200,8 @@ class coroutine final : public returning<T> {
  public:
   // Three forms, of which most coroutines need no template.
   coroutine() : coroutine(made{}, event_loop::current(), true) {}
-  template <class... Rest>
-  explicit coroutine(event_loop& l, Rest&...)
+  template <std::same_as<event_loop> Loop, class... Rest>
+  explicit coroutine(Loop& l, Rest&...)
       : coroutine(made{}, l, !(may_own_frames<Rest>() || ...)) {}
   template <class... Args>
     requires names_loop<Args...> || (may_own_frames<Args>() || ...)

@@ -76,9 +76,10 @@ inline void event_loop::let_go_of_states() noexcept {
       const auto* awaiter = s->awaiter;
       if (s->what != detail::cancellable::kind::frame) {
         s->awaiter = nullptr;
-      } else if (!s->done() && (awaiter == nullptr || awaiter->slot != &awaiter->owned)) {
-        // On the user's context there is none.
-        detail::left_frames::keep(*static_cast<detail::frame*>(s), *own_);
+      } else if (!s->done()) {
+        // The outermost of a chain keeps it for all of them; on the user's context there is none.
+        const bool outermost = awaiter == nullptr || awaiter->slot != &awaiter->owned;
+        detail::keep_context(*static_cast<detail::frame*>(s), outermost ? own_.get() : nullptr);
       }
       if (s->callbacks != nullptr) detail::free_callbacks(*s);  // may free the state
     }
@@ -140,6 +141,8 @@ inline void event_loop::close(duration limit) noexcept {
     // The user's context must not call back into a loop that is gone.
     timer_.descriptor.cancel();
     finish_handlers();
+    std::error_code ignored;
+    timer_.descriptor.close(ignored);
   }
   drop_ready();
   drop_extensions();

@@ -77,7 +77,7 @@ struct state : cancellable {
   release_function release;       // not of a frame
   state* next;                    // in a list of the loop, as the next
   state** link;                   // what points here in that list
-  void* value;                    // if it has one
+  void* value;                    // if it has one; see keep_context
   future_awaiter* awaiter = nullptr;
 
   // What is not listed has none of these.
@@ -206,40 +206,20 @@ class state_list {
   state* first_ = nullptr;
 };
 
-/// Frames that a future still owns when their loop is gone, and the context of that loop: the I/O
-/// objects in a frame must go before it.
-class left_frames {
- public:
-  static void keep(const frame& f, counted& context) {
-    all_ = new entry{&f, share(context), all_};
-  }
-
-  /// What was kept for `f`.
-  [[gnu::noinline]] static counted_pointer<counted> take(const frame& f) noexcept {
-    for (entry** link = &all_; *link != nullptr; link = &(*link)->next) {
-      entry* const found = *link;
-      if (found->of != &f) continue;
-      *link = found->next;
-      counted_pointer<counted> context = found->context;
-      delete found;
-      return context;
-    }
-    return {};
-  }
-
- private:
-  struct entry {
-    const frame* of;
-    counted_pointer<counted> context;
-    entry* next;
-  };
-  static constinit thread_local inline entry* all_ = nullptr;
-};
+/// A frame that a future still owns when its loop is gone keeps the context of that loop, if the
+/// loop owned it: the I/O objects in the frame must go first. It stands where the value would.
+inline void keep_context(frame& f, counted* context) noexcept {
+  if (context != nullptr) context->take();
+  f.value = context;
+}
+[[gnu::noinline]] inline counted_pointer<counted> take_context(frame& f) noexcept {
+  return counted_pointer<counted>(static_cast<counted*>(std::exchange(f.value, nullptr)));
+}
 
 void frame::leave() noexcept {
   state_list::remove(*this);
   if (!done()) {
-    if (loop == nullptr) left_frames::take(*this);
+    if (loop == nullptr) take_context(*this);
     if (callbacks != nullptr) free_callbacks(*this);
   }
   if (works_for != nullptr) works_for->drop();
