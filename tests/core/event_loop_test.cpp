@@ -1437,6 +1437,22 @@ TEST_SUITE("event_loop") {
     CHECK(ended == 4);
   }
 
+  TEST_CASE("what is attached to a loop that is closed goes with the loop") {
+    static int ended = 0;
+    ended = 0;
+    struct late : pulsar::detail::loop_extension {
+      explicit late(event_loop&) {}
+      ~late() override { ++ended; }
+    };
+    {
+      event_loop loop;
+      loop.close();
+      pulsar::detail::loop_access::local<late>(loop);
+      CHECK(ended == 0);
+    }
+    CHECK(ended == 1);
+  }
+
   TEST_CASE("a foreign handler that throws while the loop closes is reported") {
     event_loop loop;
     int reported = 0;

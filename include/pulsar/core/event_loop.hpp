@@ -122,13 +122,14 @@ class event_loop {
 
   /// A loop with a context of its own.
   explicit event_loop(clock_kind kind = clock_kind::steady)
-      : own_(new own_context), context_(*own_), timer_(*this), kind_(kind) {
+      : own_(new own_context), context_(*own_), timer_(*this, kind), kind_(kind) {
     enlist();
   }
 
-  /// A loop on the user's `context`, which one thread runs. `close` it before the context ends.
+  /// A loop on the user's `context`, which one thread runs. `close` it before the context ends. What
+  /// was forked off must not use it.
   explicit event_loop(asio::io_context& context, clock_kind kind = clock_kind::steady)
-      : context_(context), timer_(*this), kind_(kind) {
+      : context_(context), timer_(*this, kind), kind_(kind) {
     enlist();
   }
 
@@ -139,6 +140,8 @@ class event_loop {
   ~event_loop() {
     close();
     let_go_of_states();
+    drop_ready();
+    drop_extensions();  // what came after the end
     drop_ready();
     auto& loops = detail::this_thread_loops;
     event_loop** link = &loops.alive;
@@ -296,8 +299,8 @@ class event_loop {
 
   // Fires once, at the tick it was set to last.
   struct alarm : detail::descriptor_wait {
-    explicit inline alarm(event_loop& loop);
-    inline static int open();
+    inline alarm(event_loop& loop, clock_kind kind);
+    inline static void rang(descriptor_wait* self, std::error_code failure);
     inline void set(tick at) noexcept;
     inline void wait();
 

@@ -3,12 +3,12 @@
 
 // The longer members of event_loop, and the door through which the headers above reach it.
 
+#include <pulsar/core/detail/alarm.hpp>
 #include <pulsar/core/event_loop.hpp>
 
-#include <sys/timerfd.h>
-
-#include <cerrno>
-#include <ctime>
+#include <asio/error.hpp>
+#include <asio/executor_work_guard.hpp>
+#include <asio/post.hpp>
 
 namespace pulsar {
 
@@ -178,17 +178,16 @@ bool watched_descriptor::awaiter::await_resume() {
 }
 
 cancellable* watched_descriptor::awaiter::request_cancel(cancellable* self) noexcept {
-  // Once: by the second time the descriptor may be gone and the end on its way.
   auto& wait = static_cast<awaiter&>(*self);
-  if (!wait.cancelled_) wait.descriptor_.cancel();
-  wait.cancelled_ = true;
+  if (!std::exchange(wait.over_, true)) wait.descriptor_.cancel();
   return nullptr;
 }
 
-void watched_descriptor::awaiter::resume_waiter(descriptor_wait* self, bool ready) {
+void watched_descriptor::awaiter::resume_waiter(descriptor_wait* self, std::error_code failure) {
   auto& wait = static_cast<awaiter&>(*self);
+  wait.over_ = true;
   event_loop& loop = *wait.waiter_->loop;
-  wait.ready_ = ready;
+  wait.ready_ = !failure;
   wait.handle = wait.waiter_->handle;
   loop_access::io_ended(loop);
   loop_access::resume_from_io(loop, wait);
@@ -210,9 +209,9 @@ inline void event_loop::check_may_run(const char* what) const {
   post_ready();
 }
 
-// Behind what the context has to do already. `asio::post` costs a program sixty functions more.
+// Behind what the context has to do already.
 inline void event_loop::post(void (event_loop::*call)()) {
-  get_executor().post(posted_call{this, call}, std::allocator<void>());
+  asio::post(context_, posted_call{this, call});
 }
 
 inline void event_loop::post_ready() noexcept {
@@ -247,31 +246,28 @@ inline void event_loop::on_inbox() {
   run_ready();
 }
 
-inline event_loop::alarm::alarm(event_loop& l)
-    : descriptor_wait([](descriptor_wait* self, bool ready) {
-        auto& timer = static_cast<alarm&>(*self);
-        timer.waiting = false;
-        if (timer.loop.closing_) return;
-        if (ready) {
-          timer.loop.on_timer();
-        } else if (timer.loop.armed_ != timer_wheel::never) {
-          timer.wait();  // it was cancelled, and set again
-        }
-      }),
-      loop(l),
-      descriptor(l.context_, open()) {}
+inline event_loop::alarm::alarm(event_loop& l, clock_kind kind)
+    : descriptor_wait(&rang), loop(l), descriptor(l.context_) {
+  if (kind != clock_kind::steady) return;
+  unique_fd timer = detail::open_alarm();
+  descriptor.assign(timer.get());
+  static_cast<void>(timer.release());
+}
 
-inline int event_loop::alarm::open() {
-  const int fd = ::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-  if (fd >= 0) return fd;
-  throw error(std::error_code(errno, std::system_category()), "an event loop gets no timer");
+inline void event_loop::alarm::rang(descriptor_wait* self, std::error_code failure) {
+  auto& timer = static_cast<alarm&>(*self);
+  timer.waiting = false;
+  if (timer.loop.closing_) return;
+  if (!failure) {
+    timer.loop.on_timer();
+  } else if (failure == asio::error::operation_aborted &&
+             timer.loop.armed_ != timer_wheel::never) {
+    timer.wait();  // it was cancelled, and set again
+  }
 }
 
 inline void event_loop::alarm::set(tick at) noexcept {
-  itimerspec when{};
-  when.it_value.tv_sec = static_cast<std::time_t>(at / 1000);
-  when.it_value.tv_nsec = static_cast<long>(at % 1000) * 1'000'000;
-  ::timerfd_settime(descriptor.native_handle(), TFD_TIMER_ABSTIME, &when, nullptr);
+  detail::set_alarm(descriptor.native_handle(), at);
   if (!waiting) wait();
 }
 
@@ -342,8 +338,8 @@ inline void event_loop::run_forever() {
   check_may_run("run_forever");
   if (detail::before_run != nullptr) detail::before_run();
   struct session {
-    explicit session(event_loop& l) : loop(l) {
-      loop.get_executor().on_work_started();
+    explicit session(event_loop& l)
+        : loop(l), work(l.get_executor()) {
       loop.running_ = true;
       loop.thread_ = std::this_thread::get_id();
       detail::this_thread_loops.running = &loop;
@@ -352,12 +348,12 @@ inline void event_loop::run_forever() {
     session(const session&) = delete;
     session& operator=(const session&) = delete;
     ~session() {
-      loop.get_executor().on_work_finished();
       loop.running_ = false;
       loop.stop_after_turn_ = false;
       detail::this_thread_loops.running = nullptr;
     }
     event_loop& loop;
+    const asio::executor_work_guard<asio::io_context::executor_type> work;
   };
   const session scope(*this);
   // A stop that came before is honoured, as asyncio does, after one turn: behind what is ready.

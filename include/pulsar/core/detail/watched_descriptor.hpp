@@ -20,8 +20,7 @@ namespace pulsar::detail {
 
 /// What is told that a wait has ended; stays in place until then, or until the context is gone.
 struct descriptor_wait {
-  /// `ready` is false if the wait was cancelled, or failed.
-  using function = void (*)(descriptor_wait*, bool ready);
+  using function = void (*)(descriptor_wait*, std::error_code failure);
 
   explicit constexpr descriptor_wait(function f) noexcept : end(f) {}
 
@@ -55,11 +54,11 @@ class watched_descriptor : public asio::posix::basic_descriptor<asio::io_context
  private:
   struct handler {
     descriptor_wait* wait;
-    void operator()(std::error_code ec) const { wait->end(wait, !ec); }
+    void operator()(std::error_code ec) const { wait->end(wait, ec); }
   };
 };
 
-/// Lives in the frame of the coroutine that waits.
+/// Lives in the frame of the coroutine that waits. The descriptor goes after the wait has ended.
 class watched_descriptor::awaiter : cancellable, continuation, descriptor_wait {
  public:
   awaiter(watched_descriptor& d, wait_type w) noexcept
@@ -79,13 +78,13 @@ class watched_descriptor::awaiter : cancellable, continuation, descriptor_wait {
  private:
   inline bool begin(frame& waiter);
   inline static cancellable* request_cancel(cancellable* self) noexcept;
-  inline static void resume_waiter(descriptor_wait* self, bool ready);
+  inline static void resume_waiter(descriptor_wait* self, std::error_code failure);
 
   watched_descriptor& descriptor_;
   const wait_type what_;
   frame* waiter_ = nullptr;
   bool ready_ = false;
-  bool cancelled_ = false;
+  bool over_ = false;  // it has ended, or was told to: the descriptor may be gone
 };
 
 watched_descriptor::awaiter watched_descriptor::readiness::operator co_await() const noexcept {
