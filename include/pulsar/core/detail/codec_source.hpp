@@ -195,8 +195,9 @@ inline std::string explain(const fault& f) {
       sentence = "decoding would take more than the limit of {1} bytes of memory at offset {3}";
       break;
   }
-  return fmt::vformat(
-      sentence, fmt::make_format_args(f.expected, f.want, f.got, f.offset, describe(f)));
+  const std::string found = describe(f);
+  return fmt::vformat(sentence,
+                      fmt::make_format_args(f.expected, f.want, f.got, f.offset, found));
 }
 
 }  // namespace pulsar::detail::codec
