@@ -44,19 +44,24 @@ struct image_object {
   std::string name{};
   std::string version{};   // empty: it cannot be told from another version
   std::uint64_t id = 0;    // stable_hash of what `version` says
-  dl_phdr_info headers{};  // where it lies; its own memory, so good while it is loaded
+  std::uintptr_t base = 0;
+  std::uintptr_t first = 0;  // the loader keeps all from here
+  std::uintptr_t last = 0;   // to here for it
   const image_object* next = nullptr;
+
+  bool holds(std::uintptr_t address) const noexcept { return first <= address && address < last; }
 };
 
-inline bool holds(const dl_phdr_info& object, std::uintptr_t address) noexcept {
-  for (std::size_t i = 0; i < object.dlpi_phnum; ++i) {
-    const auto& segment = object.dlpi_phdr[i];
-    if (segment.p_type == PT_LOAD &&
-        address - (object.dlpi_addr + segment.p_vaddr) < segment.p_memsz) {
-      return true;
-    }
+// Numbers alone: a library that is unloaded takes its headers with it.
+inline void find_place(const dl_phdr_info& info, image_object& object) noexcept {
+  object.base = info.dlpi_addr;
+  for (std::size_t i = 0; i < info.dlpi_phnum; ++i) {
+    const auto& segment = info.dlpi_phdr[i];
+    if (segment.p_type != PT_LOAD) continue;
+    const std::uintptr_t begin = object.base + segment.p_vaddr;
+    if (object.last == 0 || begin < object.first) object.first = begin;
+    if (begin + segment.p_memsz > object.last) object.last = begin + segment.p_memsz;
   }
-  return false;
 }
 
 // The build-id in one PT_NOTE segment as hexadecimal digits, or nothing. Segments whose alignment
@@ -109,7 +114,7 @@ inline std::string without_deleted(std::string path) {
 inline image_object describe_object(const dl_phdr_info& info, bool main) {
   image_object object;
   object.name = main ? without_deleted(link_target("/proc/self/exe")) : info.dlpi_name;
-  object.headers = info;
+  find_place(info, object);
   std::string build_id;
   for (std::size_t i = 0; i < info.dlpi_phnum && build_id.empty(); ++i) {
     const auto& segment = info.dlpi_phdr[i];
@@ -126,7 +131,7 @@ inline image_object describe_object(const dl_phdr_info& info, bool main) {
   return object;
 }
 
-// The main program if `address` is 0, else the object that holds it; without headers if none does.
+// The main program if `address` is 0, else the object that holds it; empty if none does.
 inline image_object find_object(std::uintptr_t address) {
   struct search {
     std::uintptr_t address;
@@ -137,7 +142,9 @@ inline image_object find_object(std::uintptr_t address) {
       [](dl_phdr_info* info, std::size_t, void* data) {
         auto& search_for = *static_cast<search*>(data);
         const bool main = std::exchange(search_for.main, false);
-        if (search_for.address != 0 && !holds(*info, search_for.address)) return 0;
+        image_object place;
+        find_place(*info, place);
+        if (search_for.address != 0 && !place.holds(search_for.address)) return 0;
         search_for.found = describe_object(*info, main);
         return 1;
       },
@@ -191,11 +198,11 @@ class image_table {
     const image_object* object = holder_of(address);
     if (object == nullptr) {
       image_object found = find_object(address);
-      if (found.headers.dlpi_phnum == 0) return;  // made at run time: no other process can have it
+      if (found.last == 0) return;  // made at run time: no other process can have it
       found.next = objects_;
       objects_ = object = new image_object(std::move(found));
     }
-    const image_place place{object->id, address - object->headers.dlpi_addr};
+    const image_place place{object->id, address - object->base};
     if (find(place, signature) != nullptr) return;
     // Several at one place: linkers may fold functions of one body, whatever their signatures.
     functions_ = new entry{place, function, &signature, functions_};
@@ -205,7 +212,7 @@ class image_table {
     const std::lock_guard lock(mutex_);
     const auto address = reinterpret_cast<std::uintptr_t>(function);
     if (const image_object* object = holder_of(address)) {
-      const image_place place{object->id, address - object->headers.dlpi_addr};
+      const image_place place{object->id, address - object->base};
       if (find(place, signature) != nullptr) return place;
     }
     throw error(errc::not_encodable,
@@ -237,7 +244,7 @@ class image_table {
     const image_object main = find_object(0);
     add_description(main, result);
     for (const image_object* o = objects_; o != nullptr; o = o->next) {
-      if (o->headers.dlpi_phdr != main.headers.dlpi_phdr) add_description(*o, result);
+      if (o->first != main.first) add_description(*o, result);
     }
     return result;
   }
@@ -258,7 +265,7 @@ class image_table {
 
   const image_object* holder_of(std::uintptr_t address) const noexcept {
     const image_object* o = objects_;
-    while (o != nullptr && !holds(o->headers, address)) o = o->next;
+    while (o != nullptr && !o->holds(address)) o = o->next;
     return o;
   }
 
