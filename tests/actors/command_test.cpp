@@ -179,16 +179,16 @@ TEST_SUITE("command") {
   TEST_CASE("a call moves values and lends references, to the class that has the function") {
     derived_recorder actor;
     std::tuple<std::string, int> values("a text that is too long for the string itself", 7);
-    CHECK(traits<derived_recorder, 0>::call(actor, values) == 7);
+    CHECK((traits<derived_recorder, 0>::call(actor, values, std::index_sequence<0, 1>{}) == 7));
     CHECK(actor.log == "a text that is too long for the string itself");
     CHECK(std::get<0>(values).empty());
 
     std::tuple<std::string> lent("lent");
-    CHECK(traits<derived_recorder, 1>::call(actor, lent) == &std::get<0>(lent));
+    CHECK(traits<derived_recorder, 1>::call(actor, lent, std::index_sequence<0>{}) == &std::get<0>(lent));
     CHECK(std::get<0>(lent) == "lent");
 
     std::tuple<std::unique_ptr<int>> owned(std::make_unique<int>(9));
-    CHECK(traits<derived_recorder, 2>::call(actor, owned) == 9);
+    CHECK(traits<derived_recorder, 2>::call(actor, owned, std::index_sequence<0>{}) == 9);
     CHECK(std::get<0>(owned) == nullptr);
   }
 

@@ -36,6 +36,22 @@ struct entry {
   std::vector<std::string> tags{};
 };
 
+/// Cannot be made without its number while that is refused.
+struct fussy {
+  int number = checked();
+  static inline bool refused = false;
+  static int checked() {
+    if (refused) throw std::runtime_error("does not like to be made");
+    return 0;
+  }
+};
+
+class maker : public pulsar::actor<maker> {
+ public:
+  fussy make(int n) { return fussy{n}; }
+  using commands = pulsar::commands<&maker::make>;
+};
+
 class ledger : public pulsar::actor<ledger> {
  public:
   long deposit(std::string account, long cents) {
@@ -248,6 +264,20 @@ TEST_SUITE("send") {
 
       const long still = co_await send(bank, "check"_cmd, "all");
       CHECK(still == 0);
+    });
+  }
+
+  TEST_CASE("a result that cannot be made here fails its send") {
+    with_actor<concurrency::coroutine, maker>([](actor_ref<maker> a) -> future<> {
+      const actor_ref<> someone = a;
+      fussy::refused = true;
+      auto asked = pulsar::send<fussy>(someone, "make", 7);
+      const auto failed = co_await as_result(std::move(asked));
+      fussy::refused = false;
+      CHECK(failed.message() == "does not like to be made");
+      auto again = pulsar::send<fussy>(someone, "make", 7);
+      const fussy made = co_await std::move(again);
+      CHECK(made.number == 7);
     });
   }
 

@@ -119,6 +119,7 @@ inline arbiter::worker_pointer arbiter::launch(const worker_options& options,
   w->process = spawn_child(start);
 
   enter(*w);
+  watch(loop(), *this, w).detach();
   w->control->start(*w);
   detail::loop_access::local<detail::peers>(loop()).add(w->number, std::move(stream));
   return w;
@@ -129,7 +130,6 @@ inline future<std::uint64_t> arbiter::start_worker(worker_options options,
                                                    detail::counted_pointer<exit_watcher> watcher) {
   const worker_pointer w = launch(options, inherited);
   w->watcher = std::move(watcher);
-  watch(loop(), *this, w).detach();
   std::exception_ptr why;
   try {
     co_await with_timeout(w->greeted.get_future(), options.timeout);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #pragma once
 
-// A command on its way, by where it comes from: the same loop, another thread, or encoded.
+// A command on its way, wherever it comes from: the same loop, another thread, or encoded.
 
 #include <pulsar/actors/command.hpp>
 #include <pulsar/actors/detail/cell.hpp>
@@ -85,9 +85,13 @@ class pending_call : public asked_state {
     }
     end();
   }
-  void settle_encoded(wire_outcome&& outcome) {
+  void settle_encoded(wire_outcome&& outcome) noexcept {
     if (!outcome.failure.type.empty()) return settle_failed(put_together(outcome.failure));
-    if (!done()) take_encoded(outcome.value);
+    try {
+      if (!done()) take_encoded(outcome.value);
+    } catch (...) {  // of making it
+      fail(std::current_exception());
+    }
     end();
   }
   void settle_failed(std::exception_ptr why) noexcept {
@@ -334,7 +338,8 @@ class command_call : public invocation {
     answers_ = way::back;
     value_ = value;
     task_node::call = &arrive_back;
-    // The sender may free this, and its loop end, while `push` is still at work.
+    // The sender may free this, and its loop end, while `push` is still at work. Only ask_thread
+    // has it answered elsewhere, with outcomes of its loop.
     const wire_sink sink = take_sink();
     auto& outcomes = static_cast<loop_outcomes&>(sink.receiver());
     number_ = sink.number();
@@ -514,7 +519,10 @@ class call_of : public command_call {
     future_type own_future_;
     value_type value_;
   };
-  std::conditional_t<asynchronous, waiting, call_of&> later_{*this};
+  struct no_waiting {
+    explicit no_waiting(call_of&) noexcept {}
+  };
+  [[no_unique_address]] std::conditional_t<asynchronous, waiting, no_waiting> later_{*this};
 };
 
 /// The command of `Entry` for an actor of type `A`.

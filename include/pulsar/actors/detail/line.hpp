@@ -30,7 +30,7 @@ class line : public counted {
   /// Calls `flush` when the other side takes something again; `waiting_` until then.
   void wait_writable() {
     waiting_ = true;
-    wait_writable(loop_, share(*this)).detach();
+    flush_later(loop_, share(*this)).detach();
   }
 
   event_loop& loop_;
@@ -48,7 +48,7 @@ class line : public counted {
     self->on_end();
   }
 
-  static future<> wait_writable(event_loop&, counted_pointer<line> self) {
+  static future<> flush_later(event_loop&, counted_pointer<line> self) {
     const bool writable = co_await self->descriptor_.writable();
     self->waiting_ = false;
     if (writable) self->flush();

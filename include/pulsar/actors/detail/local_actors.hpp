@@ -179,15 +179,15 @@ class actor_thread final : public counted, actor_owner {
   };
 
   void live(std::mutex& mutex, const bool& stopping) {
-    event_loop loop;
-    {
-      const std::lock_guard lock(mutex);
-      inbox_ = loop_access::inbox(loop);
-      loop_ = &loop;
-      if (stopping) ask_to_stop();
-    }
     bool reported = false;
     try {
+      event_loop loop;
+      {
+        const std::lock_guard lock(mutex);
+        inbox_ = loop_access::inbox(loop);
+        loop_ = &loop;
+        if (stopping) ask_to_stop();
+      }
       born_ = loop.run_until_complete(begin(loop));
       const std::string name = born_.name();
       const log_scope speaker(name);
@@ -198,7 +198,10 @@ class actor_thread final : public counted, actor_owner {
       if (actor != nullptr) loop.run_forever();
       loop.close();
     } catch (...) {
-      if (reported) return;
+      if (reported) {
+        log::critical("the thread of an actor ends: {}", describe(std::current_exception()));
+        return;
+      }
       failure_ = take_apart(std::current_exception());
       report();
     }

@@ -51,7 +51,9 @@ inline cell_pointer place_actor(event_loop& loop, std::uint64_t id, std::string 
   cell->actor = made;
   actor_access::place(*cell->actor, cell);
   registry::instance().enter(cell, true);
-  loop.call_soon([cell] { actor_access::begin(cell).detach(); });
+  loop.call_soon([cell] {
+    if (cell->actor != nullptr) actor_access::begin(cell).detach();
+  });
   return cell;
 }
 
