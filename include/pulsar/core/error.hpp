@@ -69,6 +69,8 @@ enum class errc {
   spawn_failed,
   /// A command of another actor failed with an exception of unknown type.
   command_failed,
+  /// The queue was closed: it takes nothing more, or has nothing more to give.
+  closed,
 };
 
 namespace detail {
@@ -102,6 +104,7 @@ class pulsar_category final : public std::error_category {
       case errc::not_encodable: return "the value cannot be encoded";
       case errc::spawn_failed: return "the process did not start";
       case errc::command_failed: return "the command failed";
+      case errc::closed: return "closed";
     }
     return "unknown pulsar error";
   }

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+
+// Who waits for one thing, first come, first served: the mechanism under the synchronisation of
+// coroutines.
+
+#include <pulsar/core/future.hpp>
+
+#include <exception>
+#include <utility>
+
+namespace pulsar::detail {
+
+struct nothing {};
+
+/// Futures of `T` that wait in line, each with an `Extra` of whoever waits. One thread; those who
+/// wait may belong to several of its loops.
+template <class T = void, class Extra = nothing>
+class waiting_line {
+ public:
+  waiting_line() noexcept = default;
+  waiting_line(const waiting_line&) = delete;
+  waiting_line& operator=(const waiting_line&) = delete;
+  /// Those who still wait fail with `errc::broken_promise`.
+  ~waiting_line() { fail_all(std::make_exception_ptr(error(errc::broken_promise))); }
+
+  bool empty() const noexcept { return first_ == nullptr; }
+
+  /// A future at the end of the line. It leaves when it is cancelled or dropped.
+  future<T> wait(event_loop& loop, Extra extra = {}) {
+    auto* const made = new place(loop, *this, std::move(extra));
+    made->handed_out = true;
+    ++made->count;
+    made->link = last_;
+    *last_ = made;
+    last_ = &made->behind;
+    return future_access::make<T>(made);
+  }
+
+  /// The first one's; there must be one.
+  Extra& extra() noexcept { return first_->extra; }
+
+  /// Settles the first in line, who resumes from its loop, never in here; there must be one.
+  template <class... Args>
+  void wake_first(Args&&... args) {
+    place* const p = first_;
+    p->leave();
+    p->succeed(std::forward<Args>(args)...);
+    p->drop();
+  }
+
+  void fail_all(const std::exception_ptr& why) noexcept {
+    while (place* const p = first_) {
+      p->leave();
+      p->fail(why);
+      p->drop();
+    }
+  }
+
+ private:
+  struct place final : shared_state<T> {
+    place(event_loop& l, waiting_line& of, Extra&& e)
+        : shared_state<T>(l), line(of), extra(std::move(e)) {}
+
+    void on_cancelled() noexcept override {
+      leave();
+      this->drop();
+    }
+
+    void leave() noexcept {
+      *link = behind;
+      (behind != nullptr ? behind->link : line.last_) = link;
+    }
+
+    waiting_line& line;
+    place* behind = nullptr;
+    place** link;
+    [[no_unique_address]] Extra extra;
+  };
+
+  place* first_ = nullptr;
+  place** last_ = &first_;
+};
+
+/// A future of `loop` that is done, with a value made from `args`.
+template <class T, class... Args>
+future<T> settled(event_loop& loop, Args&&... args) {
+  promise<T> p(loop);
+  p.set_value(std::forward<Args>(args)...);
+  return p.get_future();
+}
+
+}  // namespace pulsar::detail

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include <pulsar/core/async_condition.hpp>
+#include <pulsar/core/result.hpp>
+#include <pulsar/core/task_group.hpp>
+#include <pulsar/core/timeout.hpp>
+
+#include "support/coro_test.hpp"
+
+#include <chrono>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+using namespace std::chrono_literals;
+using pulsar::as_result;
+using pulsar::async_condition;
+using pulsar::async_mutex;
+using pulsar::errc;
+using pulsar::future;
+using pulsar::task_group;
+
+namespace {
+
+struct shop {
+  async_mutex mutex{};
+  async_condition changed{mutex};
+  std::vector<int> stock{};
+  std::vector<int> sold{};
+};
+
+future<> buy(shop& from, int customer) {
+  auto lock = co_await from.mutex.lock();
+  while (from.stock.empty()) co_await from.changed.wait(lock);
+  from.stock.pop_back();
+  from.sold.push_back(customer);
+}
+
+future<> deliver(shop& to, int number) {
+  auto lock = co_await to.mutex.lock();
+  to.stock.push_back(number);
+  to.changed.notify_one();
+}
+
+}  // namespace
+
+TEST_SUITE("async_condition") {
+  CORO_TEST_CASE("each notification wakes the one that has waited longest") {
+    shop corner;
+    task_group customers;
+    for (int i = 0; i < 3; ++i) customers.add(buy(corner, i));
+    co_await pulsar::sleep(1ms);
+    CHECK_FALSE(corner.mutex.locked());
+    for (int i = 0; i < 3; ++i) co_await deliver(corner, i);
+    co_await customers.join();
+    CHECK(corner.sold == std::vector<int>{0, 1, 2});
+  }
+
+  CORO_TEST_CASE("notify_all wakes everybody, one after the other") {
+    shop corner;
+    task_group customers;
+    for (int i = 0; i < 3; ++i) customers.add(buy(corner, i));
+    co_await pulsar::sleep(1ms);
+    {
+      auto lock = co_await corner.mutex.lock();
+      corner.stock = {1, 2, 3};
+      corner.changed.notify_all();
+    }
+    co_await customers.join();
+    CHECK(corner.sold.size() == 3);
+  }
+
+  CORO_TEST_CASE("who is cancelled while it waits holds the mutex again when it is told") {
+    shop corner;
+    static bool held;
+    held = false;
+    const auto customer = [](shop& at) -> future<> {
+      auto lock = co_await at.mutex.lock();
+      try {
+        co_await at.changed.wait(lock);
+      } catch (const pulsar::error&) {
+        held = static_cast<bool>(lock);
+        throw;
+      }
+    };
+    auto waiting = customer(corner);
+    co_await pulsar::sleep(1ms);
+    auto lock = co_await corner.mutex.lock();
+    CHECK(waiting.cancel());
+    co_await pulsar::sleep(1ms);
+    CHECK_FALSE(waiting.done());
+    lock.release();
+    const auto ended = co_await as_result(std::move(waiting));
+    CHECK(ended.code() == errc::cancelled);
+    CHECK(held);
+    CHECK_FALSE(corner.mutex.locked());
+  }
+
+  CORO_TEST_CASE("what was meant for one who is cancelled then goes to the next") {
+    shop corner;
+    auto first = buy(corner, 1);
+    auto second = buy(corner, 2);
+    co_await pulsar::sleep(1ms);
+    auto lock = co_await corner.mutex.lock();
+    corner.stock.push_back(1);
+    corner.changed.notify_one();
+    co_await pulsar::sleep(1ms);  // the first one was told, and waits for the mutex
+    CHECK(first.cancel());
+    lock.release();
+    co_await std::move(second);
+    CHECK(corner.sold == std::vector<int>{2});
+    const auto ended = co_await as_result(std::move(first));
+    CHECK(ended.code() == errc::cancelled);
+  }
+
+  CORO_TEST_CASE("a guard of nothing, or of another mutex, is refused") {
+    shop corner;
+    async_mutex::guard none;
+    const auto unlocked = [&] { corner.changed.wait(none).detach(); };
+    CHECK_THROWS_AS(unlocked(), std::system_error);
+    async_mutex other;
+    auto wrong = co_await other.lock();
+    const auto mistaken = [&] { corner.changed.wait(wrong).detach(); };
+    CHECK_THROWS_AS(mistaken(), std::system_error);
+  }
+}

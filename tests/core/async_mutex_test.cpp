@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include <pulsar/core/async_mutex.hpp>
+#include <pulsar/core/result.hpp>
+#include <pulsar/core/task_group.hpp>
+#include <pulsar/core/timeout.hpp>
+
+#include "support/coro_test.hpp"
+
+#include <chrono>
+#include <utility>
+#include <vector>
+
+using namespace std::chrono_literals;
+using pulsar::async_mutex;
+using pulsar::future;
+using pulsar::task_group;
+
+namespace {
+
+future<> add_slowly(async_mutex& mutex, int& sum, std::vector<int>& order, int number) {
+  const auto lock = co_await mutex.lock();
+  const int before = sum;
+  co_await pulsar::sleep(1ms);
+  sum = before + 1;
+  order.push_back(number);
+}
+
+}  // namespace
+
+TEST_SUITE("async_mutex") {
+  CORO_TEST_CASE("what spans an await happens one at a time, in the order of asking") {
+    async_mutex mutex;
+    int sum = 0;
+    std::vector<int> order;
+    task_group group;
+    for (int i = 0; i < 4; ++i) group.add(add_slowly(mutex, sum, order, i));
+    CHECK(mutex.locked());
+    co_await group.join();
+    CHECK(sum == 4);
+    CHECK(order == std::vector<int>{0, 1, 2, 3});
+    CHECK_FALSE(mutex.locked());
+  }
+
+  CORO_TEST_CASE("it is free again when who held it has failed or was cancelled") {
+    async_mutex mutex;
+    int sum = 0;
+    std::vector<int> order;
+    auto held = add_slowly(mutex, sum, order, 0);
+    auto waiting = add_slowly(mutex, sum, order, 1);
+    held.cancel();
+    co_await std::move(waiting);
+    CHECK(order == std::vector<int>{1});
+    CHECK_FALSE(mutex.locked());
+  }
+
+  CORO_TEST_CASE("try_lock takes it only if it is free") {
+    async_mutex mutex;
+    auto lock = mutex.try_lock();
+    CHECK(lock);
+    CHECK_FALSE(mutex.try_lock());
+    lock.release();
+    CHECK(mutex.try_lock());
+    co_return;
+  }
+}
