@@ -44,6 +44,7 @@ template <class T = void>
 class future;
 template <class T = void>
 class promise;
+class executor;
 
 /// What an exception handler is told about a failure that nobody else will see.
 struct failure_report {
@@ -265,6 +266,18 @@ class event_loop {
 
   /// Back to the default action; false if there was no handler.
   bool remove_signal_handler(int signal) noexcept;
+
+  /// Calls `f()` in a thread of `where`, or of the default executor, which has up to 32 threads and
+  /// ends with the loop; a future of what it gives. Cancelling or dropping that keeps `f` from
+  /// beginning, or lets it run and forgets the result. Fails with `errc::closed` if the executor has
+  /// ended. Needs executor.hpp.
+  template <class F>
+  auto run_in_executor(F f);
+  template <class F>
+  auto run_in_executor(executor& where, F f);
+
+  /// For the `run_in_executor` that name none from now on.
+  void set_default_executor(executor& where);
 
   /// Told of failures that nobody awaits; the default logs them as errors.
   void set_exception_handler(exception_handler f) {

@@ -405,7 +405,8 @@ inline void event_loop::finish_batch() noexcept {
   const tick next = wheel_.next();
   if (kind_ == clock_kind::steady) {
     arm(next);
-  } else if (next != timer_wheel::never && pending_io_ == 0 && inbox_->stack_.empty()) {
+  } else if (next != timer_wheel::never && pending_io_ == 0 && inbox_->stack_.empty() &&
+             !(running_ && context_.stopped())) {
     virtual_now_ = time_point(std::chrono::milliseconds(next));
     call_due(next);
     post_ready();

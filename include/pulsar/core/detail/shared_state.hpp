@@ -68,7 +68,8 @@ void put_value(state& s, value_room<T>& room, Args&&... args) {
     T refers_to(args...);
     s.value = const_cast<void*>(static_cast<const volatile void*>(std::addressof(refers_to)));
   } else if constexpr (!std::is_void_v<T>) {
-    s.value = ::new (static_cast<void*>(room.bytes)) T(static_cast<Args&&>(args)...);
+    s.value = std::construct_at(static_cast<T*>(static_cast<void*>(room.bytes)),
+                                static_cast<Args&&>(args)...);
   }
   s.progress = status::value;
 }

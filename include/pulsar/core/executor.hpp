@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+
+/// \file
+/// `executor`: threads for what blocks, so that the loop does not (PEP 3156's executor).
+///
+///     auto lines = co_await loop.run_in_executor([path] { return count_lines(path); });
+///
+///     pulsar::executor disk(2);                       // at most two at a time
+///     co_await loop.run_in_executor(disk, [&] { file.sync(); });
+///
+/// The function runs in another thread: what it refers to must be safe there, and still be there
+/// when the future was given up.
+
+#include <pulsar/core/detail/executor.hpp>
+#include <pulsar/core/future.hpp>
+
+#include <cstddef>
+#include <type_traits>
+#include <utility>
+
+namespace pulsar {
+
+/// A pool of threads, which start as they are needed. Any thread may use it.
+class executor {
+ public:
+  /// At most `threads` functions run at a time. Throws `std::errc::invalid_argument` for zero.
+  explicit executor(std::size_t threads = detail::thread_pool::usual_size())
+      : pool_(new detail::thread_pool(threads)) {}
+  executor(const executor&) = delete;
+  executor& operator=(const executor&) = delete;
+  /// What runs is waited for; what has not begun never does, and its futures fail with
+  /// `errc::closed`.
+  ~executor() { pool_->close(); }
+
+  /// At most so many from now on; what runs is not interrupted. Throws as the constructor.
+  void resize(std::size_t threads) { pool_->resize(threads); }
+
+  /// The most that run at a time.
+  std::size_t size() const { return pool_->size(); }
+  /// How many functions have not begun.
+  std::size_t queued() const { return pool_->queued(); }
+
+ private:
+  friend class event_loop;
+  detail::counted_pointer<detail::thread_pool> pool_;
+};
+
+inline void event_loop::set_default_executor(executor& where) {
+  check_open("set_default_executor");
+  detail::loop_access::local<detail::pool_calls>(*this).use(where.pool_);
+}
+
+template <class F>
+auto event_loop::run_in_executor(executor& where, F f) {
+  using result = std::invoke_result_t<F&>;
+  static_assert(!detail::is_future<result>,
+                "a coroutine belongs to its loop: give it to create_task");
+  static_assert(std::is_void_v<result> || std::is_object_v<result>,
+                "what runs in an executor must give a value: its result goes to another thread");
+  check_open("run_in_executor");
+  auto& calls = detail::loop_access::local<detail::pool_calls>(*this);
+  return calls.start(*where.pool_, new detail::pool_job_of<F, result>(std::move(f)));
+}
+
+template <class F>
+auto event_loop::run_in_executor(F f) {
+  using result = std::invoke_result_t<F&>;
+  static_assert(!detail::is_future<result>,
+                "a coroutine belongs to its loop: give it to create_task");
+  static_assert(std::is_void_v<result> || std::is_object_v<result>,
+                "what runs in an executor must give a value: its result goes to another thread");
+  check_open("run_in_executor");
+  auto& calls = detail::loop_access::local<detail::pool_calls>(*this);
+  return calls.start(calls.usual(), new detail::pool_job_of<F, result>(std::move(f)));
+}
+
+}  // namespace pulsar
