@@ -73,7 +73,7 @@ eventually 10 sum 32
 for each in $(workers); do
   held=$(connections_of "$each")
   look_at "$each"
-  claim "a worker with $held connections has those, 0 to 2 and 8 others, all meant for it" \
+  claim "a worker with $held connections has those, 0 to 2 and 9 others, all meant for it" \
     list_if_not all_are_meant "$held"
   claim "none of the master's strays is among them" test -z "$(strays "$each")"
 done
@@ -91,7 +91,7 @@ looks_right() {
 }
 claim "a killed worker is replaced" eventually 10 replaced
 for each in $(workers); do
-  claim "a worker has 11 descriptors then" eventually 10 looks_right "$each"
+  claim "a worker has 12 descriptors then" eventually 10 looks_right "$each"
 done
 stop_server
 finish

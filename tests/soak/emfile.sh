@@ -59,7 +59,7 @@ claim "its worker is the same" test "$(workers)" = "$worker "
 # shellcheck disable=SC2086
 kill $clients
 claim "once the clients have gone it answers again" eventually 10 answers
-claim "the worker is down to its 11 descriptors" eventually 10 descriptors_are 11
+claim "the worker is down to its 12 descriptors" eventually 10 descriptors_are 12
 said=$(complaints)
 claim "ten requests are answered" sh -c '
   for i in 1 2 3 4 5 6 7 8 9 10; do
