@@ -18,9 +18,15 @@
 #include <pulsar/actors/send.hpp>
 #include <pulsar/actors/spawn.hpp>
 #include <pulsar/actors/state.hpp>
+#include <pulsar/core/async_condition.hpp>
+#include <pulsar/core/async_event.hpp>
+#include <pulsar/core/async_mutex.hpp>
+#include <pulsar/core/async_queue.hpp>
+#include <pulsar/core/async_semaphore.hpp>
 #include <pulsar/core/codec.hpp>
 #include <pulsar/core/error.hpp>
 #include <pulsar/core/event_loop.hpp>
+#include <pulsar/core/executor.hpp>
 #include <pulsar/core/future.hpp>
 #include <pulsar/core/log.hpp>
 #include <pulsar/core/operation.hpp>

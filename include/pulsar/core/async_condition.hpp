@@ -33,6 +33,7 @@ class async_condition {
   /// it was cancelled. `held` must stay in place meanwhile. Throws
   /// `std::errc::operation_not_permitted` if `held` does not hold this condition's mutex. Look at
   /// what you wait for again afterwards.
+  template <class = void>  // as the coroutine in it
   future<> wait(async_mutex::guard& held, event_loop& loop = event_loop::current()) {
     if (held.of_.get() != core_->mutex.get()) {
       throw error(std::make_error_code(std::errc::operation_not_permitted),
