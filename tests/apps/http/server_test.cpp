@@ -163,6 +163,16 @@ int exit_code_of(const std::vector<std::string>& arguments) {
   return child.wait().code;
 }
 
+/// Has that process a handler for `signal`?
+bool catches(pid_t pid, int signal) {
+  std::ifstream status("/proc/" + std::to_string(pid) + "/status");
+  for (std::string line; std::getline(status, line);) {
+    if (!line.starts_with("SigCgt:")) continue;
+    return (std::stoull(line.substr(7), nullptr, 16) >> (signal - 1) & 1) != 0;
+  }
+  return false;
+}
+
 }  // namespace
 
 TEST_SUITE("http server") {
@@ -216,6 +226,8 @@ TEST_SUITE("http server") {
     running_server server({"--workers", "2"});
     REQUIRE(eventually([&] { return server.answers(); }));
     const auto workers = server.workers();
+    // One of them may answer while the other has only begun.
+    for (const pid_t pid : workers) REQUIRE(eventually([&] { return catches(pid, SIGCONT); }));
     for (const pid_t pid : workers) REQUIRE(::kill(pid, SIGSTOP) == 0);
     server.process().signal(SIGKILL);
     server.process().wait();
