@@ -39,12 +39,6 @@ namespace detail {
 struct actor_access;
 struct ending;
 
-/// What a command is called from outside this process.
-struct wire_command {
-  std::string_view name;
-  decode_command decode;
-};
-
 /// What the type an actor was spawned as says of it; see detail/actor.hpp.
 struct actor_type {
   using hook = future<> (*)(actor_base&);

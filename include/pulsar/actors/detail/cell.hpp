@@ -100,6 +100,12 @@ struct invocation : task_node, recycled {
 using decode_command = invocation* (*)(actor_cell& target, std::span<const std::byte> arguments,
                                        wire_sink sink);
 
+/// What a command is called from outside this process.
+struct wire_command {
+  std::string_view name;
+  decode_command decode;
+};
+
 /// Lives as long as the actor or a reference to it. `actor` belongs to the thread of `loop`; the
 /// rest never changes.
 class actor_cell : task_node {

@@ -92,3 +92,6 @@ watched_descriptor::awaiter watched_descriptor::readiness::operator co_await() c
 }
 
 }  // namespace pulsar::detail
+
+// What waits for a descriptor belongs to a loop.
+#include <pulsar/core/event_loop.hpp>
