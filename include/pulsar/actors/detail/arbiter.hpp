@@ -5,6 +5,7 @@
 
 #include <pulsar/actors/arbiter.hpp>
 #include <pulsar/actors/send.hpp>
+#include <pulsar/core/detail/readiness.hpp>
 
 #include <sys/socket.h>
 #include <unistd.h>

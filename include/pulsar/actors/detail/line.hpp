@@ -5,7 +5,7 @@
 // while the other side is slow.
 
 #include <pulsar/core/detail/counted.hpp>
-#include <pulsar/core/detail/watched_descriptor.hpp>
+#include <pulsar/core/detail/readiness.hpp>
 #include <pulsar/core/future.hpp>
 
 namespace pulsar::detail {

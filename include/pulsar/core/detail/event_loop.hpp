@@ -158,41 +158,6 @@ inline std::string describe(const std::exception_ptr& exception) {
   return "no exception";
 }
 
-bool watched_descriptor::awaiter::begin(frame& waiter) {
-  if (waiter.cancel_requested) {
-    waiter.cancel_requested = false;
-    return false;
-  }
-  descriptor_.wait(what_, *this);
-  waiter_ = &waiter;
-  waiter.waiting_on = this;
-  loop_access::io_started(*waiter.loop);
-  return true;
-}
-
-bool watched_descriptor::awaiter::await_resume() {
-  if (waiter_ == nullptr) throw error(errc::cancelled);
-  waiter_->resumed();
-  if (!ready_) waiter_->cancel_requested = false;
-  return ready_;
-}
-
-cancellable* watched_descriptor::awaiter::request_cancel(cancellable* self) noexcept {
-  auto& wait = static_cast<awaiter&>(*self);
-  if (!std::exchange(wait.over_, true)) wait.descriptor_.cancel();
-  return nullptr;
-}
-
-void watched_descriptor::awaiter::resume_waiter(descriptor_wait* self, std::error_code failure) {
-  auto& wait = static_cast<awaiter&>(*self);
-  wait.over_ = true;
-  event_loop& loop = *wait.waiter_->loop;
-  wait.ready_ = !failure;
-  wait.handle = wait.waiter_->handle;
-  loop_access::io_ended(loop);
-  loop_access::resume_from_io(loop, wait);
-}
-
 }  // namespace detail
 
 inline void event_loop::check_may_run(const char* what) const {
