@@ -13,10 +13,10 @@
 
 #include <pulsar/apps/http/connection.hpp>
 #include <pulsar/apps/http/handler.hpp>
-#include <pulsar/apps/socket/address.hpp>
-#include <pulsar/apps/socket/listener.hpp>
+#include <pulsar/core/address.hpp>
 #include <pulsar/core/descriptor.hpp>
 #include <pulsar/core/event_loop.hpp>
+#include <pulsar/core/listener.hpp>
 #include <pulsar/core/log.hpp>
 
 #include <doctest/doctest.h>

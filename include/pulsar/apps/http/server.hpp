@@ -17,8 +17,8 @@
 #include <pulsar/apps/application/application.hpp>
 #include <pulsar/apps/http/handler.hpp>
 #include <pulsar/apps/http/service.hpp>
-#include <pulsar/apps/socket/address.hpp>
-#include <pulsar/apps/socket/listener.hpp>
+#include <pulsar/core/address.hpp>
+#include <pulsar/core/listener.hpp>
 #include <pulsar/core/log.hpp>
 
 #include <functional>

@@ -14,11 +14,11 @@
 
 #include <pulsar/apps/http/connection.hpp>
 #include <pulsar/apps/http/handler.hpp>
-#include <pulsar/apps/socket/accept.hpp>
-#include <pulsar/apps/socket/listener.hpp>
+#include <pulsar/core/accept.hpp>
 #include <pulsar/core/descriptor.hpp>
 #include <pulsar/core/error.hpp>
 #include <pulsar/core/future.hpp>
+#include <pulsar/core/listener.hpp>
 #include <pulsar/core/timeout.hpp>
 
 #include <chrono>

@@ -12,9 +12,9 @@
 /// It is made for several processes or threads on one socket, and for the hour in which the
 /// descriptors run out.
 
-#include <pulsar/apps/socket/listener.hpp>
 #include <pulsar/core/descriptor.hpp>
 #include <pulsar/core/error.hpp>
+#include <pulsar/core/listener.hpp>
 #include <pulsar/core/log.hpp>
 #include <pulsar/core/operation.hpp>
 #include <pulsar/core/timeout.hpp>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include <pulsar/apps/socket/listener.hpp>
+#include <pulsar/core/listener.hpp>
 
 #include <doctest/doctest.h>
 #include <fcntl.h>
@@ -107,7 +107,7 @@ TEST_SUITE("listener") {
     const auto e = failure_of([&] { listener second(first.local()); });
     CHECK(e.code() == std::errc::address_in_use);
     CHECK(contains(e.what(), first.local().to_string() +
-                                 " is in use: stop the other program or choose another --bind"));
+                                 " is in use: stop the other program or choose another address"));
   }
 
   TEST_CASE("a port whose connections have just ended can be listened on again") {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include <pulsar/apps/socket/accept.hpp>
+#include <pulsar/core/accept.hpp>
 #include <pulsar/core/timeout.hpp>
 
 #include <doctest/doctest.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include <pulsar/apps/socket/address.hpp>
+#include <pulsar/core/address.hpp>
 
 #include <doctest/doctest.h>
 

@@ -11,7 +11,7 @@
 ///
 /// Several processes may accept from one descriptor: whoever asks first gets the connection.
 
-#include <pulsar/apps/socket/address.hpp>
+#include <pulsar/core/address.hpp>
 #include <pulsar/core/descriptor.hpp>
 #include <pulsar/core/error.hpp>
 
@@ -228,7 +228,7 @@ inline void listener::clear_socket_file(const address& where, const address::end
   if (!S_ISSOCK(found.st_mode)) {
     throw error(
         std::make_error_code(std::errc::file_exists),
-        where.to_string() + " is a file of another kind: remove it or choose another --bind");
+        where.to_string() + " is a file of another kind: remove it or choose another address");
   }
   const unique_fd probe(::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   if (!probe) fail(errno, where);
@@ -244,25 +244,25 @@ inline void listener::fail(int code, const address& where) {
   switch (code) {
     case EADDRINUSE:
       detail::throw_system_error(
-          code, name + " is in use: stop the other program or choose another --bind");
+          code, name + " is in use: stop the other program or choose another address");
     case EADDRNOTAVAIL:
       detail::throw_system_error(code,
-                                 name + " is no address of this machine: choose another --bind");
+                                 name + " is no address of this machine: choose another address");
     case EACCES:
     case EPERM:
       detail::throw_system_error(
-          code, where.is_unix() ? name + " may not be made by this user: choose another --bind"
+          code, where.is_unix() ? name + " may not be made by this user: choose another address"
                                 : name +
                                       " needs a privilege (ports below 1024 do): choose another"
-                                      " --bind");
+                                      " address");
     case ENOENT:
     case ENOTDIR:
       detail::throw_system_error(
           code,
-          name + " lies in a directory that does not exist: make it or choose another --bind");
+          name + " lies in a directory that does not exist: make it or choose another address");
     case EAFNOSUPPORT:
       detail::throw_system_error(
-          code, name + " is of a kind this system does not have: choose another --bind");
+          code, name + " is of a kind this system does not have: choose another address");
     default: detail::throw_system_error(code, "cannot listen on " + name);
   }
 }

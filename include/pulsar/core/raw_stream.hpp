@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+
+/// \file
+/// `raw_stream`: bytes in both directions, one read and one write at a time, without a buffer.
+///
+/// It is what a `stream` and a `transport` are made of: a socket, a pipe, the end of a pair in
+/// memory, TLS over another raw_stream. Programs use those two; who makes a new way for bytes
+/// implements this.
+
+#include <asio/error.hpp>
+
+#include <cstddef>
+#include <span>
+#include <system_error>
+
+namespace pulsar {
+
+/// Belongs to one loop and its thread.
+class raw_stream {
+ public:
+  /// A read, or a write. It stays in place, and so do the bytes, until it has ended.
+  struct operation {
+    using function = void (*)(operation* self);
+
+    explicit constexpr operation(function f) noexcept : ended(f) {}
+    operation(const operation&) = delete;
+    operation& operator=(const operation&) = delete;
+
+    /// Called from the loop, never inside `read` or `write`. It may start the next operation, and it
+    /// may destroy the stream. Not called if the loop closes first.
+    function ended;
+    /// How many bytes were read or written. A read of none without a failure is the end of what the
+    /// other side sends.
+    std::size_t count = 0;
+    /// `asio::error::operation_aborted` after `cancel` or `close`.
+    std::error_code failure{};
+
+   protected:
+    ~operation() = default;
+  };
+
+  raw_stream() = default;
+  raw_stream(const raw_stream&) = delete;
+  raw_stream& operator=(const raw_stream&) = delete;
+  /// Closes it. Operations under way must have ended, or their loop be closed.
+  virtual ~raw_stream() = default;
+
+  /// Reads at least one byte into `into`, which is not empty. True if that has ended at once: then
+  /// `op.ended` will not be called. One read at a time. Throws `std::bad_alloc` alone.
+  virtual bool read(std::span<std::byte> into, operation& op) = 0;
+
+  /// Writes at least one byte of `from`, which is not empty; otherwise as `read`.
+  virtual bool write(std::span<const std::byte> from, operation& op) = 0;
+
+  /// What is under way ends soon, as `operation_aborted` unless it has succeeded by then; a stream
+  /// that cannot go on in the middle of an operation (TLS) says so by failing from then on.
+  virtual void cancel() noexcept = 0;
+
+  /// Ends this side's direction: the other side reads to the end of what was written. No write is
+  /// under way, and none follows. False: it has to go on when `op.ended` is called; TLS writes its
+  /// farewell.
+  virtual bool shut_down(operation& op) = 0;
+
+  /// Closes it at once; what is under way ends as after `cancel`.
+  virtual void close() noexcept = 0;
+
+  /// The descriptor under it, for options of sockets and for addresses; -1 if there is none.
+  virtual int native_handle() const noexcept { return -1; }
+};
+
+}  // namespace pulsar
