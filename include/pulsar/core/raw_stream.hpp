@@ -23,7 +23,7 @@ class raw_stream {
   struct operation {
     using function = void (*)(operation* self);
 
-    explicit constexpr operation(function f) noexcept : ended(f) {}
+    explicit operation(function f) noexcept : ended(f) {}
     operation(const operation&) = delete;
     operation& operator=(const operation&) = delete;
 
