@@ -19,7 +19,8 @@ namespace pulsar {
 /// Belongs to one loop and its thread.
 class raw_stream {
  public:
-  /// A read, or a write. It stays in place, and so do the bytes, until it has ended.
+  /// A read, or a write. It stays in place, and so do the bytes, until it has ended or the stream
+  /// is closed.
   struct operation {
     using function = void (*)(operation* self);
 
@@ -27,13 +28,13 @@ class raw_stream {
     operation(const operation&) = delete;
     operation& operator=(const operation&) = delete;
 
-    /// Called from the loop, never inside `read` or `write`. It may start the next operation, and it
-    /// may destroy the stream. Not called if the loop closes first.
+    /// Called from the loop, never inside a member of the stream. It may start the next operation,
+    /// and it may destroy the stream. Not called if the stream is closed first, or its loop.
     function ended;
     /// How many bytes were read or written. A read of none without a failure is the end of what the
     /// other side sends.
     std::size_t count = 0;
-    /// `asio::error::operation_aborted` after `cancel` or `close`.
+    /// `asio::error::operation_aborted` after `cancel`.
     std::error_code failure{};
 
    protected:
@@ -43,7 +44,7 @@ class raw_stream {
   raw_stream() = default;
   raw_stream(const raw_stream&) = delete;
   raw_stream& operator=(const raw_stream&) = delete;
-  /// Closes it. Operations under way must have ended, or their loop be closed.
+  /// Closes it.
   virtual ~raw_stream() = default;
 
   /// Reads at least one byte into `into`, which is not empty. True if that has ended at once: then
@@ -52,6 +53,15 @@ class raw_stream {
 
   /// Writes at least one byte of `from`, which is not empty; otherwise as `read`.
   virtual bool write(std::span<const std::byte> from, operation& op) = 0;
+
+  /// Writes what goes without waiting, and says how much that was; none if a write is under way, or
+  /// if the medium cannot tell. The bytes may go when it returns.
+  virtual std::size_t write_now(std::span<const std::byte> from,
+                                std::error_code& failure) noexcept {
+    static_cast<void>(from);
+    failure.clear();
+    return 0;
+  }
 
   /// What is under way ends soon, as `operation_aborted` unless it has succeeded by then; a stream
   /// that cannot go on in the middle of an operation (TLS) says so by failing from then on.
@@ -62,8 +72,14 @@ class raw_stream {
   /// farewell.
   virtual bool shut_down(operation& op) = 0;
 
-  /// Closes it at once; what is under way ends as after `cancel`.
+  /// Closes it at once. What is under way is forgotten: its `ended` is not called any more, and
+  /// when this returns nothing refers to it or its bytes. The other side still reads what was
+  /// written.
   virtual void close() noexcept = 0;
+
+  /// The same when something is lost by it: the other side sees a failure, not an end, if the
+  /// medium can tell it (TCP: RST).
+  virtual void reset() noexcept { close(); }
 
   /// The descriptor under it, for options of sockets and for addresses; -1 if there is none.
   virtual int native_handle() const noexcept { return -1; }
