@@ -144,16 +144,17 @@ TEST_SUITE("executor") {
     });
     begun.pass();
     auto queued = loop.run_in_executor(*pool, [] {});
-    std::thread opener([&] { g.open(); });
-    pool.reset();
-    CHECK(over);
-    opener.join();
-    loop.run_until_complete(std::move(running));
+    std::thread closer([&] { pool.reset(); });
     const auto late = [](future<> f) -> future<bool> {
       const auto ended = co_await as_result(std::move(f));
       co_return ended.code() == errc::closed;
     };
     CHECK(loop.run_until_complete([&] { return late(std::move(queued)); }));
+    CHECK_FALSE(over);
+    g.open();
+    closer.join();
+    CHECK(over);
+    loop.run_until_complete(std::move(running));
   }
 
   TEST_CASE("a loop asks the default executor, which may be replaced and have ended") {
