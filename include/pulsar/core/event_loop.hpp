@@ -12,31 +12,22 @@
 /// wait. Every member belongs to the loop's thread but `call_soon_threadsafe` and `stop`. Members
 /// that take or return futures are defined in future.hpp.
 
-#include <pulsar/core/detail/counted.hpp>
-#include <pulsar/core/detail/state.hpp>
-#include <pulsar/core/detail/task_node.hpp>
-#include <pulsar/core/detail/watched_descriptor.hpp>
+#include <pulsar/core/detail/loop_data.hpp>
 #include <pulsar/core/error.hpp>
 #include <pulsar/core/handle.hpp>
 #include <pulsar/core/log.hpp>
-#include <pulsar/core/timer_wheel.hpp>
 
 #include <asio/io_context.hpp>
 
 #include <atomic>
 #include <chrono>
-#include <cstddef>
-#include <cstdint>
 #include <exception>
 #include <functional>
-#include <memory>
-#include <mutex>
 #include <source_location>
 #include <string>
 #include <thread>
 #include <type_traits>
 #include <utility>
-#include <vector>
 
 namespace pulsar {
 
@@ -59,62 +50,8 @@ enum class clock_kind {
   virtual_time,  ///< Starts at zero and jumps to the next deadline when nothing else can happen.
 };
 
-namespace detail {
-
-class loop_access;
-
-/// How other threads reach a loop; outlives it, so that late senders are refused, not lost.
-class loop_inbox : public counted {
- public:
-  explicit loop_inbox(event_loop& loop) noexcept : loop_(&loop) {}
-
-  /// Hands `node` to the loop's thread. False, and the node stays the caller's, once the loop is
-  /// closed. Any thread.
-  inline bool push(task_node* node) noexcept;
-
- private:
-  friend class pulsar::event_loop;
-  friend class loop_access;
-
-  inline void post() noexcept;
-
-  task_stack stack_;
-  std::mutex mutex_;
-  event_loop* loop_;
-  unsigned posted_ = 0;  // handlers on their way to the loop
-};
-
-/// What a floor above attaches to a loop; see loop_access::local.
-class loop_extension {
- public:
-  loop_extension() noexcept = default;
-  loop_extension(const loop_extension&) = delete;
-  loop_extension& operator=(const loop_extension&) = delete;
-  virtual ~loop_extension() = default;
-
- private:
-  friend class pulsar::event_loop;
-  friend class loop_access;
-
-  const void* key_ = nullptr;
-  loop_extension* older_ = nullptr;
-};
-
-/// The loops of a thread.
-struct thread_loops {
-  event_loop* running = nullptr;  // inside one of its callbacks, or in run_forever
-  event_loop* alive = nullptr;    // the one made last
-  unsigned count = 0;
-};
-inline constinit thread_local thread_loops this_thread_loops{};
-
-// Set by the process layer: ends a program that runs a loop before it may (actors/run.hpp).
-inline void (*before_run)() = nullptr;
-
-}  // namespace detail
-
 /// A loop of callbacks, timers and coroutines in one thread.
-class event_loop {
+class event_loop : detail::loop_data {
  public:
   using clock = std::chrono::steady_clock;
   using time_point = clock::time_point;
@@ -123,14 +60,14 @@ class event_loop {
 
   /// A loop with a context of its own.
   explicit event_loop(clock_kind kind = clock_kind::steady)
-      : own_(new own_context), context_(*own_), timer_(*this, kind), kind_(kind) {
+      : loop_data(*this, nullptr, kind) {
     enlist();
   }
 
   /// A loop on the user's `context`, which one thread runs. `close` it before the context ends. What
   /// was forked off must not use it.
   explicit event_loop(asio::io_context& context, clock_kind kind = clock_kind::steady)
-      : context_(context), timer_(*this, kind), kind_(kind) {
+      : loop_data(*this, &context, kind) {
     enlist();
   }
 
@@ -294,51 +231,12 @@ class event_loop {
  private:
   friend class detail::loop_access;
   friend class detail::loop_inbox;
-
-  using tick = timer_wheel::tick;
-
-  // Gives access to `shutdown`, which drops pending operations without completing them.
-  struct own_context : asio::io_context, detail::counted {
-    own_context() : asio::io_context(1) {}
-    using asio::io_context::shutdown;
-  };
-
-  // What the context calls when it was posted.
-  struct posted_call {
-    event_loop* loop;
-    void (event_loop::*call)();
-    void operator()() const { (loop->*call)(); }
-  };
-
-  // Fires once, at the tick it was set to last.
-  struct alarm : detail::descriptor_wait {
-    inline alarm(event_loop& loop, clock_kind kind);
-    inline static void rang(descriptor_wait* self, std::error_code failure);
-    inline void set(tick at) noexcept;
-    inline void wait();
-
-    event_loop& loop;
-    detail::watched_descriptor descriptor;
-    bool waiting = false;  // for the descriptor
-  };
+  friend struct detail::loop_alarm;
+  friend struct detail::loop_data;
 
   class batch;
 
   void set_signal_handler(int signal, std::function<void()> f);
-
-  // A tick is a millisecond of the loop's clock.
-  static tick tick_before(time_point t) noexcept {
-    return static_cast<tick>(t.time_since_epoch() / std::chrono::milliseconds(1));
-  }
-  static tick tick_after(time_point t) noexcept { return ticks(t.time_since_epoch()); }
-  // `delay` may be as long as a duration can be.
-  static time_point later(time_point from, duration delay) noexcept {
-    return delay > time_point::max() - from ? time_point::max() : from + delay;
-  }
-  static tick ticks(duration d) noexcept {
-    if (d.count() <= 0) return 0;
-    return static_cast<tick>((d - duration(1)) / std::chrono::milliseconds(1)) + 1;
-  }
 
   void enlist() {
     inbox_ = detail::counted_pointer<detail::loop_inbox>(new detail::loop_inbox(*this));
@@ -411,32 +309,6 @@ class event_loop {
   void free_frames() noexcept;
   void let_go_of_states() noexcept;
   void drop_ready() noexcept;
-
-  detail::counted_pointer<own_context> own_;  // shared with frames that are left when the loop ends
-  asio::io_context& context_;
-  alarm timer_;
-  detail::counted_pointer<detail::loop_inbox> inbox_;
-  detail::task_queue ready_;
-  timer_wheel wheel_;
-  tick armed_ = timer_wheel::never;  // when `timer_` fires
-  unsigned stop_waits_ = 0;          // handlers of a stop that came before the run
-  unsigned batches_ = 0;             // nested handlers, zero outside
-  unsigned depth_ = 0;               // hand-overs since the ready queue
-  std::size_t pending_io_ = 0;       // operations awaited, which virtual time must not overtake
-  bool posted_ = false;              // on_ready is on its way
-  bool stop_after_turn_ = false;     // what on_stop is to do
-  bool running_ = false;
-  bool closing_ = false;
-  bool closed_ = false;
-  const clock_kind kind_;
-  time_point virtual_now_{};
-  std::atomic<bool> stopping_{false};
-  std::thread::id thread_;
-  detail::state_list frames_;  // coroutines, also those that have ended
-  detail::state_list states_;  // all other states that a future or promise refers to
-  exception_handler on_failure_;
-  detail::loop_extension* extensions_ = nullptr;  // the newest; see loop_access::local
-  event_loop* previous_ = nullptr;
 };
 
 }  // namespace pulsar

@@ -143,6 +143,38 @@ void loop_inbox::post() noexcept {
   loop_->post(&event_loop::on_inbox);
 }
 
+loop_alarm::loop_alarm(event_loop& l, asio::io_context& context, clock_kind kind)
+    : descriptor_wait(&rang), loop(l), descriptor(context) {
+  if (kind != clock_kind::steady) return;
+  unique_fd timer = open_alarm();
+  descriptor.assign(timer.get());
+  static_cast<void>(timer.release());
+}
+
+void loop_alarm::rang(descriptor_wait* self, std::error_code failure) {
+  auto& timer = static_cast<loop_alarm&>(*self);
+  timer.waiting = false;
+  if (timer.loop.closing_) return;
+  if (!failure) {
+    timer.loop.on_timer();
+  } else if (failure == asio::error::operation_aborted &&
+             timer.loop.armed_ != timer_wheel::never) {
+    timer.wait();  // it was cancelled, and set again
+  }
+}
+
+void loop_alarm::set(timer_wheel::tick at) noexcept {
+  set_alarm(descriptor.native_handle(), at);
+  if (!waiting) wait();
+}
+
+void loop_alarm::wait() {
+  waiting = true;
+  descriptor.wait(descriptor.wait_read, *this);
+}
+
+void loop_data::posted_call::operator()() const { (loop->*call)(); }
+
 inline void report_callback_failure(event_loop& loop) noexcept {
   loop.call_exception_handler({"a callback of the event loop threw", std::current_exception(), {}});
 }
@@ -209,36 +241,6 @@ inline void event_loop::on_inbox() {
   const turn awake{*this};
   inbox_->stack_.take(ready_);
   run_ready();
-}
-
-inline event_loop::alarm::alarm(event_loop& l, clock_kind kind)
-    : descriptor_wait(&rang), loop(l), descriptor(l.context_) {
-  if (kind != clock_kind::steady) return;
-  unique_fd timer = detail::open_alarm();
-  descriptor.assign(timer.get());
-  static_cast<void>(timer.release());
-}
-
-inline void event_loop::alarm::rang(descriptor_wait* self, std::error_code failure) {
-  auto& timer = static_cast<alarm&>(*self);
-  timer.waiting = false;
-  if (timer.loop.closing_) return;
-  if (!failure) {
-    timer.loop.on_timer();
-  } else if (failure == asio::error::operation_aborted &&
-             timer.loop.armed_ != timer_wheel::never) {
-    timer.wait();  // it was cancelled, and set again
-  }
-}
-
-inline void event_loop::alarm::set(tick at) noexcept {
-  detail::set_alarm(descriptor.native_handle(), at);
-  if (!waiting) wait();
-}
-
-inline void event_loop::alarm::wait() {
-  waiting = true;
-  descriptor.wait(descriptor.wait_read, *this);
 }
 
 inline void event_loop::on_timer() {

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+
+// What an event_loop consists of, and the objects by which others reach one.
+
+#include <pulsar/core/detail/counted.hpp>
+#include <pulsar/core/detail/state.hpp>
+#include <pulsar/core/detail/task_node.hpp>
+#include <pulsar/core/detail/watched_descriptor.hpp>
+#include <pulsar/core/timer_wheel.hpp>
+
+#include <asio/io_context.hpp>
+
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <functional>
+#include <mutex>
+#include <system_error>
+#include <thread>
+
+namespace pulsar {
+
+class event_loop;
+enum class clock_kind;
+struct failure_report;
+
+namespace detail {
+
+class loop_access;
+
+/// How other threads reach a loop; outlives it, so that late senders are refused, not lost.
+class loop_inbox : public counted {
+ public:
+  explicit loop_inbox(event_loop& loop) noexcept : loop_(&loop) {}
+
+  /// Hands `node` to the loop's thread. False, and the node stays the caller's, once the loop is
+  /// closed. Any thread.
+  inline bool push(task_node* node) noexcept;
+
+ private:
+  friend class pulsar::event_loop;
+  friend class loop_access;
+
+  inline void post() noexcept;
+
+  task_stack stack_;
+  std::mutex mutex_;
+  event_loop* loop_;
+  unsigned posted_ = 0;  // handlers on their way to the loop
+};
+
+/// What a floor above attaches to a loop; see loop_access::local.
+class loop_extension {
+ public:
+  loop_extension() noexcept = default;
+  loop_extension(const loop_extension&) = delete;
+  loop_extension& operator=(const loop_extension&) = delete;
+  virtual ~loop_extension() = default;
+
+ private:
+  friend class pulsar::event_loop;
+  friend class loop_access;
+
+  const void* key_ = nullptr;
+  loop_extension* older_ = nullptr;
+};
+
+/// The loops of a thread.
+struct thread_loops {
+  event_loop* running = nullptr;  // inside one of its callbacks, or in run_forever
+  event_loop* alive = nullptr;    // the one made last
+  unsigned count = 0;
+};
+inline constinit thread_local thread_loops this_thread_loops{};
+
+// Set by the process layer: ends a program that runs a loop before it may (actors/run.hpp).
+inline void (*before_run)() = nullptr;
+
+/// Gives access to `shutdown`, which drops pending operations without completing them.
+struct own_context : asio::io_context, counted {
+  own_context() : asio::io_context(1) {}
+  using asio::io_context::shutdown;
+};
+
+/// Fires once, at the tick it was set to last.
+struct loop_alarm : descriptor_wait {
+  inline loop_alarm(event_loop& loop, asio::io_context& context, clock_kind kind);
+  inline static void rang(descriptor_wait* self, std::error_code failure);
+  inline void set(timer_wheel::tick at) noexcept;
+  inline void wait();
+
+  event_loop& loop;
+  watched_descriptor descriptor;
+  bool waiting = false;  // for the descriptor
+};
+
+/// The base of event_loop, whose functions alone use it.
+struct loop_data {
+  using tick = timer_wheel::tick;
+  using time_point = std::chrono::steady_clock::time_point;
+
+  // What the context calls when it was posted.
+  struct posted_call {
+    event_loop* loop;
+    void (event_loop::*call)();
+    inline void operator()() const;
+  };
+
+  // On `context`, or on one of its own.
+  loop_data(event_loop& loop, asio::io_context* context, clock_kind kind)
+      : own_(context == nullptr ? new own_context : nullptr),
+        context_(context == nullptr ? *own_ : *context),
+        timer_(loop, context_, kind),
+        kind_(kind) {}
+
+  // A tick is a millisecond of the loop's clock.
+  static tick tick_before(time_point t) noexcept {
+    return static_cast<tick>(t.time_since_epoch() / std::chrono::milliseconds(1));
+  }
+  static tick tick_after(time_point t) noexcept { return ticks(t.time_since_epoch()); }
+  // `delay` may be as long as a duration can be.
+  static time_point later(time_point from, time_point::duration delay) noexcept {
+    return delay > time_point::max() - from ? time_point::max() : from + delay;
+  }
+  static tick ticks(time_point::duration d) noexcept {
+    if (d.count() <= 0) return 0;
+    return static_cast<tick>((d - time_point::duration(1)) / std::chrono::milliseconds(1)) + 1;
+  }
+
+  counted_pointer<own_context> own_;  // shared with frames that are left when the loop ends
+  asio::io_context& context_;
+  loop_alarm timer_;
+  counted_pointer<loop_inbox> inbox_;
+  task_queue ready_;
+  timer_wheel wheel_;
+  tick armed_ = timer_wheel::never;  // when `timer_` fires
+  unsigned stop_waits_ = 0;          // handlers of a stop that came before the run
+  unsigned batches_ = 0;             // nested handlers, zero outside
+  unsigned depth_ = 0;               // hand-overs since the ready queue
+  std::size_t pending_io_ = 0;       // operations awaited, which virtual time must not overtake
+  bool posted_ = false;              // on_ready is on its way
+  bool stop_after_turn_ = false;     // what on_stop is to do
+  bool running_ = false;
+  bool closing_ = false;
+  bool closed_ = false;
+  const clock_kind kind_;
+  time_point virtual_now_{};
+  std::atomic<bool> stopping_{false};
+  std::thread::id thread_;
+  state_list frames_;  // coroutines, also those that have ended
+  state_list states_;  // all other states that a future or promise refers to
+  std::function<void(const failure_report&)> on_failure_;
+  loop_extension* extensions_ = nullptr;  // the newest; see loop_access::local
+  event_loop* previous_ = nullptr;
+};
+
+}  // namespace detail
+
+}  // namespace pulsar
