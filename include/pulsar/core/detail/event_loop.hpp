@@ -143,7 +143,7 @@ void loop_inbox::post() noexcept {
   loop_->post(&event_loop::on_inbox);
 }
 
-loop_alarm::loop_alarm(event_loop& l, asio::io_context& context, clock_kind kind)
+inline loop_alarm::loop_alarm(event_loop& l, asio::io_context& context, clock_kind kind)
     : descriptor_wait(&rang), loop(l), descriptor(context) {
   if (kind != clock_kind::steady) return;
   unique_fd timer = open_alarm();

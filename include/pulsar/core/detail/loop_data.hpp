@@ -85,7 +85,7 @@ struct own_context : asio::io_context, counted {
 
 /// Fires once, at the tick it was set to last.
 struct loop_alarm : descriptor_wait {
-  inline loop_alarm(event_loop& loop, asio::io_context& context, clock_kind kind);
+  loop_alarm(event_loop& loop, asio::io_context& context, clock_kind kind);
   inline static void rang(descriptor_wait* self, std::error_code failure);
   inline void set(timer_wheel::tick at) noexcept;
   inline void wait();
