@@ -138,7 +138,7 @@ TEST_SUITE("builtin") {
     CHECK(refused.message() == "why not");
   }
 
-  TEST_CASE("run runs in the thread of the actor") {
+  TEST_CASE("F14: run runs in the thread of the actor") {
     pulsar::event_loop loop;
     const auto [here, there] = loop.run_until_complete(
         []() -> future<std::pair<std::thread::id, std::thread::id>> {

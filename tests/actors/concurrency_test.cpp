@@ -448,7 +448,7 @@ TEST_SUITE("concurrency: coroutine") {
 }
 
 TEST_SUITE("concurrency: thread") {
-  TEST_CASE("an actor has a thread and a loop of its own") {
+  TEST_CASE("F5: an actor has a thread and a loop of its own") {
     event_loop loop;
     const auto a = loop.run_until_complete([] { return spawn_local<helper, concurrency::thread>(); });
     const auto b = loop.run_until_complete([] { return spawn_local<helper, concurrency::thread>(); });
