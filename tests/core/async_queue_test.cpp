@@ -8,6 +8,7 @@
 
 #include <chrono>
 #include <memory>
+#include <stdexcept>
 #include <string>
 #include <system_error>
 #include <utility>
@@ -95,6 +96,22 @@ TEST_SUITE("async_queue") {
     co_await queue.put(1);
     const int one = co_await queue.get();
     CHECK(one == 1);
+  }
+
+  CORO_TEST_CASE("an item that throws when it is handed over fails the one who waited") {
+    struct shy {
+      explicit shy(int m) : moves(m) {}
+      shy(shy&& other) : moves(other.moves - 1) {
+        if (moves < 0) throw std::length_error("seen too often");
+      }
+      int moves;
+    };
+    async_queue<shy> queue;
+    auto waiting = queue.get();
+    shy item(0);
+    CHECK(queue.try_put(item));
+    const auto got = co_await as_result(std::move(waiting));
+    CHECK(got.message() == "seen too often");
   }
 
   CORO_TEST_CASE("try_put and try_get never wait") {

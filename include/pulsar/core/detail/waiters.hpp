@@ -45,7 +45,11 @@ class waiting_line {
   void wake_first(Args&&... args) {
     place* const p = first_;
     p->leave();
-    p->succeed(std::forward<Args>(args)...);
+    try {
+      p->succeed(std::forward<Args>(args)...);
+    } catch (...) {  // of making the value: it goes to whoever was to have it
+      p->fail(std::current_exception());
+    }
     p->drop();
   }
 
