@@ -1,6 +1,5 @@
 // A web server whose workers, processes of their own, share one actor:
 //     ./05_web_counter --workers 2 &   curl http://127.0.0.1:8060/
-// [counter]
 #include <pulsar/http.hpp>
 
 namespace {
@@ -14,6 +13,7 @@ class counter : public pulsar::actor<counter> {
   long count_ = 0;
 };
 
+// [counter]
 pulsar::future<long> next_number() {
   const pulsar::named_actor shared("counter");
   auto asked = co_await as_result(pulsar::send<long>(shared, "next"));
@@ -26,6 +26,7 @@ pulsar::future<long> next_number() {
   }
   co_return asked.value();
 }
+// [/counter]
 
 pulsar::future<pulsar::http::response> answer(pulsar::http::request& request) {
   if (request.path() != "/") co_return pulsar::http::response(404, "not here\n");
@@ -40,4 +41,3 @@ pulsar::future<pulsar::http::response> answer(pulsar::http::request& request) {
 int main(int argc, char** argv) {
   return pulsar::http::server(&answer, "web_counter").run(argc, argv);
 }
-// [/counter]

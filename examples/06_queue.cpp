@@ -32,6 +32,7 @@ pulsar::future<> print_letters(office& at, int clerk) {
     fmt::print("clerk {}: dear {}\n", clerk, *letter);
   }
 }
+// [/queue]
 
 pulsar::future<> open_office() {
   office here;
@@ -42,7 +43,6 @@ pulsar::future<> open_office() {
   };
   co_await pulsar::with_task_group(work);
 }
-// [/queue]
 
 int main() {
   pulsar::event_loop loop;
