@@ -36,6 +36,9 @@ class future;
 template <class T = void>
 class promise;
 class executor;
+struct resolved_address;
+struct resolved_name;
+struct resolve_options;
 
 /// What an exception handler is told about a failure that nobody else will see.
 struct failure_report {
@@ -215,6 +218,20 @@ class event_loop : detail::loop_data {
 
   /// For the `run_in_executor` that name none from now on.
   void set_default_executor(executor& where);
+
+  // -- I/O, each defined in the header it names
+
+  /// The addresses of a host, looked up in the default executor. Needs resolve.hpp.
+  template <class Options = resolve_options>
+  future<std::vector<resolved_address>> getaddrinfo(std::string host, std::string service,
+                                                    Options options = {});
+  template <class Options = resolve_options>
+  future<std::vector<resolved_address>> getaddrinfo(std::string host, std::uint16_t port,
+                                                    Options options = {});
+
+  /// The names of an endpoint, looked up in the default executor. Needs resolve.hpp.
+  template <class Endpoint>
+  future<resolved_name> getnameinfo(const Endpoint& where, int flags = 0);
 
   /// Told of failures that nobody awaits; the default logs them as errors.
   void set_exception_handler(exception_handler f) {
