@@ -69,8 +69,10 @@ enum class errc {
   spawn_failed,
   /// A command of another actor failed with an exception of unknown type.
   command_failed,
-  /// The queue was closed: it takes nothing more, or has nothing more to give.
+  /// The queue or stream was closed: it takes nothing more, or has nothing more to give.
   closed,
+  /// The stream ended in the middle of what was to be read.
+  truncated,
 };
 
 namespace detail {
@@ -105,6 +107,7 @@ class pulsar_category final : public std::error_category {
       case errc::spawn_failed: return "the process did not start";
       case errc::command_failed: return "the command failed";
       case errc::closed: return "closed";
+      case errc::truncated: return "the stream ended too soon";
     }
     return "unknown pulsar error";
   }

@@ -54,6 +54,14 @@ class raw_stream {
   /// Writes at least one byte of `from`, which is not empty; otherwise as `read`.
   virtual bool write(std::span<const std::byte> from, operation& op) = 0;
 
+  /// Reads what is there already, without waiting: none if there is nothing, if a read is under
+  /// way, or if the medium cannot tell. The end is found by `read` alone.
+  virtual std::size_t read_now(std::span<std::byte> into, std::error_code& failure) noexcept {
+    static_cast<void>(into);
+    failure.clear();
+    return 0;
+  }
+
   /// Writes what goes without waiting, and says how much that was; none if a write is under way, or
   /// if the medium cannot tell. The bytes may go when it returns.
   virtual std::size_t write_now(std::span<const std::byte> from,

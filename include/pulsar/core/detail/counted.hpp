@@ -70,4 +70,23 @@ class counted {
   std::atomic<std::uint32_t> references_{1};
 };
 
+/// The same for what one thread refers to.
+class counted_here {
+ public:
+  counted_here() noexcept = default;
+  counted_here(const counted_here&) = delete;
+  counted_here& operator=(const counted_here&) = delete;
+
+  void take() noexcept { ++references_; }
+  void drop() noexcept {
+    if (--references_ == 0) delete this;
+  }
+
+ protected:
+  virtual ~counted_here() = default;
+
+ private:
+  std::uint32_t references_ = 1;
+};
+
 }  // namespace pulsar::detail

@@ -87,6 +87,12 @@ class loop_access {
     return alive != nullptr && !alive->closed_;
   }
   static bool closing(const event_loop& loop) noexcept { return loop.closing_; }
+  /// The loop's context if that is its own, which I/O objects that outlive the loop keep.
+  static counted_pointer<counted> own_context(event_loop& loop) noexcept {
+    if (loop.own_ == nullptr) return nullptr;
+    loop.own_->take();
+    return counted_pointer<counted>(loop.own_.get());
+  }
 
   /// True if a coroutine that ends may resume its awaiter itself.
   static bool hand_over(event_loop& loop) noexcept { return ++loop.depth_ < most_hand_overs; }

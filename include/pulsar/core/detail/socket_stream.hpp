@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+
+// The raw_stream of a descriptor: a connected socket, a pipe, a terminal.
+//
+// A read is Asio's, which tries once and then waits without a system call of its own: the
+// descriptor stands edge-triggered in its epoll. A write tries by itself, and asks Asio to wait
+// only when nothing goes any more.
+
+#include <pulsar/core/descriptor.hpp>
+#include <pulsar/core/detail/counted.hpp>
+#include <pulsar/core/detail/loop_ref.hpp>
+#include <pulsar/core/event_loop.hpp>
+#include <pulsar/core/raw_stream.hpp>
+
+#include <asio/buffer.hpp>
+#include <asio/error.hpp>
+#include <asio/io_context.hpp>
+#include <asio/posix/basic_stream_descriptor.hpp>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <system_error>
+#include <utility>
+
+namespace pulsar::detail {
+
+enum class descriptor_kind : std::uint8_t { socket, other };
+
+/// What a stream on a descriptor has in common with the operations that Asio has not ended yet.
+class descriptor_io : public counted_here {
+ public:
+  using operation = raw_stream::operation;
+
+  descriptor_io(event_loop& loop, unique_fd fd, descriptor_kind kind)
+      : loop_(loop), descriptor_(loop.context()), kind_(kind) {
+    descriptor_.assign(fd.get());
+    static_cast<void>(fd.release());
+    descriptor_.non_blocking(true);
+  }
+
+  int fd() noexcept { return descriptor_.is_open() ? descriptor_.native_handle() : -1; }
+  descriptor_kind kind() const noexcept { return kind_; }
+  bool is_writing() const noexcept { return writing_ != nullptr; }
+
+  void read(std::span<std::byte> into, operation& op) {
+    descriptor_.async_read_some(asio::buffer(into.data(), into.size()), read_handler{share(*this)});
+    reading_ = &op;
+    started();
+  }
+
+  /// Waits until some of `from` is written.
+  void write(std::span<const std::byte> from, operation& op) {
+    descriptor_.async_wait(descriptor_.wait_write, write_handler{share(*this)});
+    writing_ = &op;
+    unwritten_ = from;
+    started();
+  }
+
+  /// Writes what goes; none with `failure` clear if nothing does.
+  std::size_t send(std::span<const std::byte> from, std::error_code& failure) noexcept {
+    failure.clear();
+    for (;;) {
+      const auto n = kind_ == descriptor_kind::socket
+                         ? ::send(fd(), from.data(), from.size(), MSG_NOSIGNAL | MSG_DONTWAIT)
+                         : ::write(fd(), from.data(), from.size());
+      if (n >= 0) return static_cast<std::size_t>(n);
+      if (errno == EINTR) continue;
+      if (errno != EAGAIN && errno != EWOULDBLOCK) failure.assign(errno, std::system_category());
+      return 0;
+    }
+  }
+
+  void cancel() noexcept {
+    std::error_code ignored;
+    descriptor_.cancel(ignored);
+  }
+
+  void close() noexcept {
+    forget(reading_);
+    forget(writing_);
+    std::error_code ignored;
+    descriptor_.close(ignored);
+  }
+
+ private:
+  struct read_handler {
+    counted_pointer<descriptor_io> io;
+    void operator()(const std::error_code& failure, std::size_t n) const {
+      io->on_read(failure, n);
+    }
+  };
+  struct write_handler {
+    counted_pointer<descriptor_io> io;
+    void operator()(const std::error_code& failure) const { io->on_writable(failure); }
+  };
+
+  void on_read(const std::error_code& failure, std::size_t n) {
+    end(reading_, n, failure == asio::error::eof ? std::error_code() : failure);
+  }
+
+  void on_writable(std::error_code failure) {
+    if (writing_ == nullptr) return;
+    std::size_t n = 0;
+    if (!failure) {
+      n = send(unwritten_, failure);
+      if (n == 0 && !failure) return wait_again();
+    }
+    end(writing_, n, failure);
+  }
+
+  void wait_again() { descriptor_.async_wait(descriptor_.wait_write, write_handler{share(*this)}); }
+
+  void end(operation*& slot, std::size_t n, const std::error_code& failure) {
+    event_loop* const loop = loop_.get();
+    operation* const op = std::exchange(slot, nullptr);
+    if (op == nullptr || loop == nullptr) return;
+    loop_access::io_ended(*loop);
+    op->count = n;
+    op->failure = failure;
+    loop_access::run_as_batch(*loop, [op] { op->ended(op); });
+  }
+
+  void started() noexcept {
+    if (event_loop* const loop = loop_.get()) loop_access::io_started(*loop);
+  }
+
+  void forget(operation*& slot) noexcept {
+    if (std::exchange(slot, nullptr) == nullptr) return;
+    if (event_loop* const loop = loop_.get()) loop_access::io_ended(*loop);
+  }
+
+  const loop_ref loop_;
+  asio::posix::basic_stream_descriptor<asio::io_context::executor_type> descriptor_;
+  operation* reading_ = nullptr;
+  operation* writing_ = nullptr;
+  std::span<const std::byte> unwritten_;
+  const descriptor_kind kind_;
+};
+
+class descriptor_stream final : public raw_stream {
+ public:
+  /// `fd` becomes non-blocking, for all who share it. Of what is no socket, SIGPIPE must be
+  /// ignored.
+  descriptor_stream(event_loop& loop, unique_fd fd, descriptor_kind kind)
+      : io_(new descriptor_io(loop, std::move(fd), kind)) {}
+  ~descriptor_stream() override { io_->close(); }
+
+  bool read(std::span<std::byte> into, operation& op) override {
+    io_->read(into, op);
+    return false;
+  }
+
+  bool write(std::span<const std::byte> from, operation& op) override {
+    op.count = io_->send(from, op.failure);
+    if (op.count != 0 || op.failure) return true;
+    io_->write(from, op);
+    return false;
+  }
+
+  std::size_t read_now(std::span<std::byte> into, std::error_code& failure) noexcept override {
+    failure.clear();
+    // The end of what a terminal sends is told once: not to us.
+    if (io_->kind() != descriptor_kind::socket) return 0;
+    const auto n = ::recv(io_->fd(), into.data(), into.size(), MSG_DONTWAIT);
+    if (n >= 0) return static_cast<std::size_t>(n);
+    if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR) {
+      failure.assign(errno, std::system_category());
+    }
+    return 0;
+  }
+
+  std::size_t write_now(std::span<const std::byte> from,
+                        std::error_code& failure) noexcept override {
+    failure.clear();
+    return io_->is_writing() ? 0 : io_->send(from, failure);
+  }
+
+  void cancel() noexcept override { io_->cancel(); }
+
+  bool shut_down(operation& op) override {
+    op.count = 0;
+    op.failure.clear();
+    if (io_->kind() != descriptor_kind::socket) {
+      io_->close();
+    } else if (::shutdown(io_->fd(), SHUT_WR) != 0) {
+      op.failure.assign(errno, std::system_category());
+    }
+    return true;
+  }
+
+  void close() noexcept override { io_->close(); }
+
+  void reset() noexcept override {
+    const linger at_once{1, 0};
+    if (io_->kind() == descriptor_kind::socket) {
+      ::setsockopt(io_->fd(), SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+    }
+    io_->close();
+  }
+
+  int native_handle() const noexcept override { return io_->fd(); }
+
+ private:
+  counted_pointer<descriptor_io> io_;
+};
+
+/// Throws what Asio throws if the descriptor cannot be waited for.
+template <class = void>
+std::unique_ptr<raw_stream> new_descriptor_stream(event_loop& loop,
+                                                  unique_fd fd,
+                                                  descriptor_kind kind) {
+  return std::make_unique<descriptor_stream>(loop, std::move(fd), kind);
+}
+
+}  // namespace pulsar::detail
