@@ -221,6 +221,14 @@ class event_loop : detail::loop_data {
 
   // -- I/O, each defined in the header it names
 
+  /// Calls `f()` in every turn in which a descriptor can be read, or written to. Needs watch.hpp.
+  template <class F>
+  void add_reader(int fd, F&& f);
+  template <class F>
+  void add_writer(int fd, F&& f);
+  bool remove_reader(int fd) noexcept;
+  bool remove_writer(int fd) noexcept;
+
   /// The addresses of a host, looked up in the default executor. Needs resolve.hpp.
   template <class Options = resolve_options>
   future<std::vector<resolved_address>> getaddrinfo(std::string host, std::string service,
