@@ -39,6 +39,8 @@ class executor;
 struct resolved_address;
 struct resolved_name;
 struct resolve_options;
+struct accepted_socket;
+struct received_datagram;
 
 /// What an exception handler is told about a failure that nobody else will see.
 struct failure_report {
@@ -228,6 +230,21 @@ class event_loop : detail::loop_data {
   void add_writer(int fd, F&& f);
   bool remove_reader(int fd) noexcept;
   bool remove_writer(int fd) noexcept;
+
+  /// Calls on a plain socket that wait instead of blocking. Needs sock.hpp.
+  future<std::string> sock_recv(int fd, std::size_t most);
+  template <class Bytes>
+  future<std::size_t> sock_recv_into(int fd, Bytes&& into);
+  future<received_datagram> sock_recvfrom(int fd, std::size_t most);
+  template <class Bytes>
+  future<> sock_sendall(int fd, const Bytes& data);
+  template <class Bytes, class Endpoint>
+  future<std::size_t> sock_sendto(int fd, const Bytes& data, const Endpoint& to);
+  future<std::uint64_t> sock_sendfile(int fd, int file, std::uint64_t offset = 0,
+                                      std::uint64_t count = ~std::uint64_t{0});
+  template <class Endpoint>
+  future<> sock_connect(int fd, const Endpoint& to);
+  future<accepted_socket> sock_accept(int fd);
 
   /// The addresses of a host, looked up in the default executor. Needs resolve.hpp.
   template <class Options = resolve_options>
