@@ -28,16 +28,17 @@ concept future_like = is_future<std::remove_cvref_t<F>> || operation_like<std::r
 template <class F>
 using value_in = typename std::remove_cvref_t<F>::value_type;
 
-/// The future that a combinator was given; an operation starts.
+/// The future that a combinator was given; an operation starts. A shared_future stays where it is.
 template <class F>
 future<value_in<F>> to_future(F&& f) {
-  static_assert(!std::is_lvalue_reference_v<F>,
+  constexpr bool can_be_given = std::is_convertible_v<F, future<value_in<F>>>;
+  static_assert(can_be_given,
                 "a future has one owner and is handed over to whoever waits for it: write "
                 "std::move(...) around it");
-  if constexpr (std::is_lvalue_reference_v<F>) {
-    return {};
-  } else {
+  if constexpr (can_be_given) {
     return std::forward<F>(f);
+  } else {
+    return {};
   }
 }
 
