@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+
+/// \file
+/// `shield`: work that goes on when whoever waits for it is cancelled (asyncio.shield).
+///
+///     co_await shield(commit(transaction));
+///
+/// For several who wait for the same work see shared_future.hpp.
+
+#include <pulsar/core/future.hpp>
+
+#include <exception>
+#include <type_traits>
+#include <utility>
+
+namespace pulsar {
+
+namespace detail {
+
+template <class T>
+future<> carry_over(event_loop&, future<T> inner, promise<T> outer) {
+  std::exception_ptr failure;
+  try {
+    if constexpr (std::is_void_v<T>) {
+      co_await inner;
+      outer.set_value();
+    } else {
+      T value = co_await inner;
+      outer.set_value(std::forward<T>(value));
+    }
+    co_return;
+  } catch (...) {
+    failure = std::current_exception();
+  }
+  if (outer.cancelled()) {  // nobody else will see it
+    const failed_there where{future_access::slot(inner)};
+    co_await where;
+    std::rethrow_exception(std::move(failure));
+  }
+  outer.set_exception(std::move(failure));
+}
+
+}  // namespace detail
+
+/// A future of what `f` gives. Cancelling or dropping that leaves `f` running, as if it had been
+/// detached: its result is dropped, and a failure goes to the loop's exception handler. The end of
+/// the loop cancels `f` all the same. Throws `errc::already_called` for an empty future.
+template <class T>
+future<T> shield(future<T> f) {
+  if (!f.valid()) throw error(errc::already_called, "shield of an empty future");
+  if (f.done()) return f;
+  event_loop& loop = f.loop();
+  promise<T> outer(loop);
+  future<T> shielded = outer.get_future();
+  detail::carry_over(loop, std::move(f), std::move(outer)).detach();
+  return shielded;
+}
+
+/// The same for what converts to a future by itself, as an operation does: it starts.
+template <detail::operation_like F>
+future<detail::value_in<F>> shield(F&& f) {
+  return shield(detail::to_future(std::forward<F>(f)));
+}
+
+}  // namespace pulsar
