@@ -28,6 +28,7 @@ using namespace std::chrono_literals;
 using future_test::at;
 using future_test::code_of;
 using future_test::run;
+using pulsar::as_result;
 using pulsar::clock_kind;
 using pulsar::errc;
 using pulsar::event_loop;
@@ -489,6 +490,50 @@ TEST_SUITE("timeout") {
     run(other);
     CHECK(loop.time() == at(0ms));
     CHECK(other.time() == at(0ms));
+  }
+
+  // ---- until
+
+  CORO_TEST_CASE("wait_until cancels what is not done by that time") {
+    auto& loop = event_loop::current();
+    const auto start = loop.time();
+    const int value = co_await pulsar::wait_until(after(1h, 7), start + 2h);
+    CHECK(value == 7);
+    auto late = co_await as_result(pulsar::wait_until(pulsar::sleep(2h), start + 90min));
+    CHECK(late.code() == errc::timed_out);
+    CHECK(loop.time() - start == 90min);
+    auto past = co_await as_result(pulsar::wait_until(pulsar::sleep(2h), start));
+    CHECK(past.code() == errc::timed_out);
+    CHECK(loop.time() - start == 90min);
+    const int there = co_await pulsar::wait_until(pulsar::make_ready_future(1), start);
+    CHECK(there == 1);
+  }
+
+  CORO_TEST_CASE("wait_until asks a condition at once and then every so often") {
+    auto& loop = event_loop::current();
+    const auto start = loop.time();
+    int asked = 0;
+    const auto third = [&asked] { return ++asked == 3; };
+    co_await pulsar::wait_until(third, 1min);
+    CHECK(asked == 3);
+    CHECK(loop.time() - start == 2min);
+    auto at_once = pulsar::wait_until([] { return true; });
+    CHECK(at_once.done());
+
+    const auto later = [](int& n) -> future<bool> {
+      co_await pulsar::sleep(1s);
+      co_return ++n == 5;
+    };
+    const auto fifth = [&asked, &later] { return later(asked); };
+    co_await pulsar::wait_until(fifth, 1min);
+    CHECK(loop.time() - start == 3min + 2s);
+
+    const auto never = [] { return false; };
+    auto limited = co_await as_result(with_timeout(pulsar::wait_until(never), 1h));
+    CHECK(limited.code() == errc::timed_out);
+    const auto broken = []() -> bool { throw std::runtime_error("cannot be asked"); };
+    auto failed = co_await as_result(pulsar::wait_until(broken));
+    CHECK(failed.message() == "cannot be asked");
   }
 
   // ---- Asio

@@ -2,10 +2,12 @@
 #pragma once
 
 /// \file
-/// Waiting for time: `sleep` and `with_timeout`.
+/// Waiting for time, or no longer than that: `sleep`, `with_timeout`, `wait_until`.
 ///
 ///     co_await sleep(100ms);
-///     auto page = co_await with_timeout(fetch(url), 5s);   // throws errc::timed_out
+///     auto page = co_await with_timeout(fetch(url), 5s);            // throws errc::timed_out
+///     auto same = co_await wait_until(fetch(url), loop.time() + 5s);
+///     co_await wait_until([] { return access("ready", F_OK) == 0; });   // asks again and again
 ///
 /// The precision is a millisecond; nothing is early.
 
@@ -15,6 +17,7 @@
 
 #include <chrono>
 #include <system_error>
+#include <type_traits>
 #include <utility>
 
 namespace pulsar {
@@ -93,11 +96,19 @@ inline future<> sleep_until(event_loop::time_point when,
 
 namespace detail {
 
-template <class T>
-future<T> limited(future<T> f, event_loop::duration limit) {
+inline void arm(event_loop& loop, timer_node& node, event_loop::duration delay) noexcept {
+  loop_access::arm_after(loop, node, delay);
+}
+inline void arm(event_loop& loop, timer_node& node, event_loop::time_point when) noexcept {
+  loop_access::arm_at(loop, node, when);
+}
+
+// `Limit`: a duration or a time_point.
+template <class T, class Limit>
+future<T> limited(future<T> f, Limit limit) {
   detail::deadline watch(detail::future_access::slot(f));
   // By its own loop: a future of another one is refused by the await.
-  if (f.valid() && !f.done()) detail::loop_access::arm_after(event_loop::current(), watch, limit);
+  if (f.valid() && !f.done()) arm(event_loop::current(), watch, limit);
   try {
     co_return co_await f;
   } catch (const std::system_error& e) {
@@ -117,6 +128,31 @@ future<T> limited(future<T> f, event_loop::duration limit) {
 template <detail::future_like F>
 future<detail::value_in<F>> with_timeout(F&& f, event_loop::duration limit) {
   return detail::limited(detail::to_future(std::forward<F>(f)), limit);
+}
+
+/// The same with the time by which `f` has to be done, by the loop's `time()`.
+template <detail::future_like F>
+future<detail::value_in<F>> wait_until(F&& f, event_loop::time_point when) {
+  return detail::limited(detail::to_future(std::forward<F>(f)), when);
+}
+
+/// Done when `condition()`, which gives what converts to `bool` or a future of that, is true. It is
+/// called at once and then every so often: for what nobody announces, as a file or another process
+/// (pulsar's async_while); within the program use `async_event`. Throws what `condition` throws.
+template <class F>
+  requires std::is_invocable_v<F&> && (!detail::future_like<F>)
+future<> wait_until(F condition,
+                    event_loop::duration every = std::chrono::milliseconds(10)) {
+  for (bool holds = false;;) {
+    if constexpr (detail::is_future<std::invoke_result_t<F&>>) {
+      auto asked = condition();
+      holds = static_cast<bool>(co_await std::move(asked));
+    } else {
+      holds = static_cast<bool>(condition());
+    }
+    if (holds) co_return;
+    co_await sleep(every);
+  }
 }
 
 }  // namespace pulsar
