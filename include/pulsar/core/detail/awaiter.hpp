@@ -38,7 +38,10 @@ namespace pulsar::detail {
 }
 
 /// The value of a state that nobody refers to was moved out.
-[[gnu::noinline]] inline void let_go_of_taken(state& s) noexcept { let_go(s, release_as::dropped); }
+[[gnu::noinline]] inline void let_go_of_taken(state& s) noexcept {
+  s.progress = status::taken;
+  let_go(s, release_as::dropped);
+}
 
 /// Waits for a future on behalf of a coroutine: what does not depend on the type of the value.
 struct awaiter_base : future_awaiter {
