@@ -112,9 +112,12 @@ inline void log_record(log_level level, fmt::string_view format, fmt::format_arg
                                  parts.tm_year + 1900, parts.tm_mon + 1, parts.tm_mday,
                                  parts.tm_hour, parts.tm_min, parts.tm_sec,
                                  now.tv_nsec / 1'000'000, ::getpid(), to_string(level));
-  const std::string_view speaker =
-      this_context != nullptr ? std::string_view(this_context->name) : log_speaker;
+  const bool in_actor = this_context != nullptr && !this_context->name.empty();
+  const std::string_view speaker = in_actor ? std::string_view(this_context->name) : log_speaker;
   if (!speaker.empty()) line.append("[").append(speaker).append("] ");
+  if (this_context != nullptr && this_context->addition != nullptr) {
+    line.append(this_context->addition->fields);
+  }
   line += fmt::vformat(format, args);
   tame(line);
   line.push_back('\n');

@@ -11,9 +11,31 @@
 
 namespace pulsar::detail {
 
-/// Counted, one thread: by its owner and by every coroutine that was called in it.
+struct context;
+
+/// What a context adds to another one.
+struct context_addition {
+  explicit inline context_addition(context* o);
+  context_addition(const context_addition&) = delete;
+  context_addition& operator=(const context_addition&) = delete;
+  virtual inline ~context_addition();
+
+  context* const outer;        // may be null
+  const void* key = nullptr;   // of `value`
+  const void* value = nullptr;
+  std::string fields;          // what a log line says beside the name
+};
+
+/// Counted, one thread: by its owner, by every coroutine that was called in it, and by those that
+/// add something to it.
 struct context {
   explicit context(std::string n) : name(std::move(n)) {}
+  /// Owns `a`.
+  explicit context(context_addition* a)
+      : name(a->outer == nullptr ? std::string() : a->outer->name), addition(a) {}
+  context(const context&) = delete;
+  context& operator=(const context&) = delete;
+  ~context() { delete addition; }
 
   void take() noexcept { ++count; }
   void drop() noexcept {
@@ -22,10 +44,20 @@ struct context {
 
   std::uint64_t count = 1;
   std::string name;
+  context_addition* addition = nullptr;
 
  private:
   [[gnu::noinline]] void end() noexcept { delete this; }  // out of the way of every coroutine
 };
+
+context_addition::context_addition(context* o) : outer(o) {
+  if (o == nullptr) return;
+  if (o->addition != nullptr) fields = o->addition->fields;
+  o->take();
+}
+context_addition::~context_addition() {
+  if (outer != nullptr) outer->drop();
+}
 
 inline constinit thread_local context* this_context = nullptr;
 
