@@ -21,6 +21,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <cstdint>
 #include <exception>
 #include <functional>
 #include <source_location>
@@ -45,7 +46,7 @@ struct received_datagram;
 /// What an exception handler is told about a failure that nobody else will see.
 struct failure_report {
   std::string message;          ///< What happened, one sentence.
-  std::exception_ptr exception;
+  std::exception_ptr exception; ///< Null if nothing was thrown.
   std::source_location where;   ///< The coroutine's function and its last await; may be empty.
 };
 
@@ -62,6 +63,7 @@ class event_loop : detail::loop_data {
   using time_point = clock::time_point;
   using duration = clock::duration;
   using exception_handler = std::function<void(const failure_report&)>;
+  using source_location = std::source_location;
 
   /// A loop with a context of its own.
   explicit event_loop(clock_kind kind = clock_kind::steady)
@@ -92,6 +94,7 @@ class event_loop : detail::loop_data {
     PULSAR_ASSERT(*link == this, "an event loop ends in the thread that made it");
     *link = previous_;
     --loops.count;
+    set_debug(false);
   }
 
   /// The loop that is running in this thread, else the only one alive in it. Throws `errc::no_loop`.
@@ -151,36 +154,64 @@ class event_loop : detail::loop_data {
   /// Calls `f()` after what is ready already. An exception goes to the exception handler. Throws
   /// `errc::loop_closed`.
   template <class F>
-  handle call_soon(F&& f) {
-    check_thread("call_soon");
-    if (batches_ == 0 && closed_) throw_closed("call_soon");
-    auto* node = new detail::callback<std::decay_t<F>>(*this, std::forward<F>(f));
+  handle call_soon(F&& f, source_location where = source_location::current()) {
+    if (!quick_) check_open("call_soon");
+    auto* node = new detail::callback<std::decay_t<F>>(*this, std::forward<F>(f), where);
     push_ready(node);
     return handle(node);
   }
 
   /// The same from any thread; false, and `f` is dropped, once the loop is closed.
   template <class F>
-  bool call_soon_threadsafe(F&& f) {
-    auto* node = new detail::callback<std::decay_t<F>>(*this, std::forward<F>(f));
+  bool call_soon_threadsafe(F&& f, source_location where = source_location::current()) {
+    auto* node = new detail::callback<std::decay_t<F>>(*this, std::forward<F>(f), where);
     if (inbox_->push(node)) return true;
     node->drop();
     return false;
   }
 
-  /// Calls `f()` once, not earlier than `delay` from now; precision 1 ms. Throws
-  /// `errc::loop_closed`.
+  /// Calls `f()` once, not earlier than `delay` from now, at once if that is negative; precision
+  /// 1 ms. Throws `errc::loop_closed`.
   template <class F>
-  handle call_later(duration delay, F&& f) {
+  handle call_later(duration delay, F&& f, source_location where = source_location::current()) {
     check_open("call_later");
-    return arm_after(new detail::timed_callback<std::decay_t<F>>(*this, std::forward<F>(f)), delay);
+    using node = detail::timed_callback<std::decay_t<F>>;
+    return arm_after(new node(*this, std::forward<F>(f), where), delay);
   }
 
   /// Calls `f()` once, not earlier than `when` by `time()`. Throws `errc::loop_closed`.
   template <class F>
-  handle call_at(time_point when, F&& f) {
+  handle call_at(time_point when, F&& f, source_location where = source_location::current()) {
     check_open("call_at");
-    return arm_at(new detail::timed_callback<std::decay_t<F>>(*this, std::forward<F>(f)), when);
+    using node = detail::timed_callback<std::decay_t<F>>;
+    return arm_at(new node(*this, std::forward<F>(f), where), when);
+  }
+
+  /// Calls `f()` again and again: the n-th time not earlier than n periods from now, so that it does
+  /// not drift. What was missed while the loop was busy is left out. Until its handle is cancelled,
+  /// or `f` throws. Throws `errc::loop_closed`, and `std::errc::invalid_argument` for a period that
+  /// is not positive.
+  template <class F>
+  handle call_repeatedly(duration period,
+                         F&& f,
+                         source_location where = source_location::current()) {
+    check_period(period);
+    using node = detail::repeated_callback<std::decay_t<F>, detail::periodic_callback_base>;
+    auto* made = new node(*this, std::forward<F>(f), where, period);
+    made->again();
+    return handle(made);
+  }
+
+  /// Calls `f()` once in each turn of the loop, behind I/O, until its handle is cancelled, or `f`
+  /// throws. While there is such a callback the loop does not sleep, and virtual time stands still.
+  /// Throws `errc::loop_closed`.
+  template <class F>
+  handle call_every(F&& f, source_location where = source_location::current()) {
+    check_open("call_every");
+    using node = detail::repeated_callback<std::decay_t<F>, detail::turn_callback_base>;
+    auto* made = new node(*this, std::forward<F>(f), where);
+    made->again();
+    return handle(made);
   }
 
   /// `what` itself: a coroutine runs from the moment it is called (asyncio's create_task wraps one
@@ -194,7 +225,7 @@ class event_loop : detail::loop_data {
 
   /// A promise bound to this loop.
   template <class T = void>
-  promise<T> create_future();
+  promise<T> create_future(source_location where = source_location::current());
 
   /// Calls `f()` in the loop when the process receives `signal`, instead of what happened before.
   /// Throws `std::system_error` for signals that cannot be caught. Needs signals.hpp.
@@ -265,6 +296,24 @@ class event_loop : detail::loop_data {
   }
   void call_exception_handler(const failure_report& report) noexcept;
 
+  /// Looks for faults while it runs, at some cost. A callback, or a coroutine between two awaits,
+  /// that takes longer than `slow_callback_duration` is logged as a warning that names it. A future
+  /// that is dropped while it is pending, or with a result that nobody has looked at, is reported to
+  /// the exception handler. A call from the wrong thread ends the program, as it always does in a
+  /// build without NDEBUG. It is on from the start if the environment variable PULSAR_DEBUG is set,
+  /// and not to 0.
+  void set_debug(bool on) noexcept;
+  bool debug() const noexcept { return debug_; }
+
+  /// 100 ms unless it was set.
+  duration slow_callback_duration() const noexcept { return steps_.limit; }
+  void set_slow_callback_duration(duration limit) noexcept { steps_.limit = limit; }
+
+  /// Has a choice of `seed` decide in what order coroutines that are ready together go on, and
+  /// callbacks between them. Callbacks keep the order in which they were asked for. The same seed
+  /// gives the same order: with virtual time, a run that can be repeated.
+  void set_seed(std::uint64_t seed) noexcept;
+
   /// What it runs on, for I/O objects of Asio.
   asio::io_context& context() noexcept { return context_; }
   /// The executor of that.
@@ -286,14 +335,13 @@ class event_loop : detail::loop_data {
     previous_ = std::exchange(loops.alive, this);
     ++loops.count;
     wheel_.advance(tick_before(time()));
+    if (detail::debug_is_wanted()) set_debug(true);
   }
 
-  void check_thread([[maybe_unused]] const char* what) const noexcept {
-#ifndef NDEBUG
-    if (running_ && thread_ != std::this_thread::get_id()) wrong_thread(what);
-#endif
+  void check_thread(const char* what) const noexcept {
+    if (detail::always_checked || debug_) check_runner(what);
   }
-  [[noreturn]] void wrong_thread(const char* what) const noexcept;
+  void check_runner(const char* what) const noexcept;
   [[noreturn]] static void throw_closed(const char* what) { throw error(errc::loop_closed, what); }
 
   void check_open(const char* what) const {
@@ -304,16 +352,17 @@ class event_loop : detail::loop_data {
   // Throws unless `run_forever` may be called.
   void check_may_run(const char* what) const;
 
+  void check_period(duration period) const;
+
   void push_ready(detail::task_node* node) noexcept {
-    check_thread("settling or cancelling a future");
-    if (batches_ != 0) [[likely]] {
+    if (quick_) [[likely]] {
       ready_.push(node);
     } else {
-      push_from_outside(node);
+      push_carefully(node);
     }
   }
 
-  void push_from_outside(detail::task_node* node) noexcept;
+  void push_carefully(detail::task_node* node) noexcept;
   void post(void (event_loop::*call)());
   void post_ready() noexcept;
   void on_ready();
@@ -322,6 +371,9 @@ class event_loop : detail::loop_data {
   void on_io(detail::continuation& waiter);
   void on_stop();
   void run_ready();
+  void run_ready_carefully();
+  void settle_births(tick now) noexcept;
+  detail::task_node* pick_ready() noexcept;
   time_point refresh();
   void call_due(tick reached);
   void drop_extensions() noexcept;
@@ -339,9 +391,9 @@ class event_loop : detail::loop_data {
   }
 
   void timers_changed() noexcept {
-    check_thread("arming a timer");
-    if (batches_ == 0) post_ready();
+    if (!quick_) timers_changed_carefully();
   }
+  void timers_changed_carefully() noexcept;
 
   void finish_batch() noexcept;
   void arm(tick next) noexcept;
@@ -357,3 +409,4 @@ class event_loop : detail::loop_data {
 
 #include <pulsar/core/detail/event_loop.hpp>
 #include <pulsar/core/detail/loop_close.hpp>
+#include <pulsar/core/detail/loop_debug.hpp>

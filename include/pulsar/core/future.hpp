@@ -26,6 +26,7 @@
 #include <exception>
 #include <functional>
 #include <memory>
+#include <source_location>
 #include <system_error>
 #include <type_traits>
 #include <utility>
@@ -44,7 +45,11 @@ class future_base {
   bool valid() const noexcept { return state_ != nullptr; }
 
   /// True when there is a result or a failure.
-  bool done() const noexcept { return checked().done(); }
+  bool done() const noexcept {
+    const bool is_done = checked().done();
+    if (is_done) state_->seen |= state::end_seen;
+    return is_done;
+  }
 
   /// True when it failed with `errc::cancelled`.
   bool cancelled() const noexcept {
@@ -54,7 +59,7 @@ class future_base {
   /// The failure, or null; then it counts as seen. Throws `errc::not_ready` before `done()`.
   std::exception_ptr exception() const {
     if (!done()) throw error(errc::not_ready, "exception() of a pending future");
-    checked().observed = true;
+    checked().observe();
     if (checked().progress != status::failed) return nullptr;
     return checked().failure;
   }
@@ -64,6 +69,7 @@ class future_base {
   /// loop is closed.
   bool cancel() noexcept {
     if (state_ == nullptr || state_->done() || state_->loop == nullptr) return false;
+    loop_access::check_thread(*state_->loop, "cancelling a future");
     cancel_chain(state_);
     return true;
   }
@@ -71,8 +77,8 @@ class future_base {
   /// Calls `f()` from the loop when it is done, in its next turn if it is; in the order of the
   /// calls. Throws `errc::loop_closed`.
   template <class F>
-  void add_done_callback(F&& f) {
-    add_callback(checked(), new_callback(std::forward<F>(f)));
+  void add_done_callback(F&& f, std::source_location where = std::source_location::current()) {
+    add_callback(checked(), new_callback(std::forward<F>(f), where));
   }
 
   /// Lets it run on without an owner. A failure goes to the loop's exception handler.
@@ -114,10 +120,10 @@ class future_base {
 
  private:
   template <class F>
-  callback_base* new_callback(F&& f) {
+  callback_base* new_callback(F&& f, std::source_location where = {}) {
     event_loop* const open = loop_of_state(checked());
     if (open == nullptr) throw error(errc::loop_closed, "add_done_callback");
-    return new callback<std::decay_t<F>>(*open, std::forward<F>(f));
+    return new callback<std::decay_t<F>>(*open, std::forward<F>(f), where);
   }
 
   void take_over(future_base& other) noexcept {
@@ -226,6 +232,9 @@ class promise_base {
   }
 
   bool may_settle() {
+    if (state_->loop != nullptr) {
+      loop_access::check_thread(*state_->loop, "settling a promise");
+    }
     if (state_->cancelled_by_user) return false;
     if (state_->done()) throw error(errc::already_called, "the promise was settled before");
     return true;
@@ -258,7 +267,9 @@ class promise : public detail::promise_base {
 
  public:
   /// Bound to `loop`.
-  explicit promise(event_loop& loop = event_loop::current()) : promise_base(new state(loop)) {}
+  explicit promise(event_loop& loop = event_loop::current(),
+                   std::source_location where = std::source_location::current())
+      : promise_base(new state(loop, where)) {}
   promise(promise&&) noexcept = default;
   promise& operator=(promise&&) noexcept = default;
   /// An unsettled future fails with `errc::broken_promise`.

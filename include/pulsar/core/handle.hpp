@@ -2,7 +2,8 @@
 #pragma once
 
 /// \file
-/// `handle`: what `call_soon`, `call_later` and `call_at` return (PEP 3156's Handle).
+/// `handle`: what `call_soon`, `call_later`, `call_at`, `call_repeatedly` and `call_every` return
+/// (PEP 3156's Handle and asyncio's TimerHandle in one).
 ///
 ///     auto h = loop.call_later(5s, [] { log::warning("still waiting"); });
 ///     h.cancel();   // not called any more
@@ -11,11 +12,15 @@
 
 #include <pulsar/core/detail/context.hpp>
 #include <pulsar/core/detail/recycler.hpp>
+#include <pulsar/core/detail/step.hpp>
 #include <pulsar/core/detail/task_node.hpp>
 #include <pulsar/core/timer_wheel.hpp>
 
+#include <chrono>
 #include <cstdint>
 #include <exception>
+#include <optional>
+#include <source_location>
 #include <type_traits>
 #include <utility>
 
@@ -34,8 +39,11 @@ void report_callback_failure(event_loop& loop) noexcept;
 struct callback_base : task_node, recycled {
   enum class stage : std::uint8_t { waiting, called, over };
 
-  callback_base(function f, event_loop& l, bool with_deadline = false) noexcept
-      : task_node(f), loop(l), timed(with_deadline) {}
+  callback_base(function f,
+                event_loop& l,
+                std::source_location w,
+                bool with_deadline = false) noexcept
+      : task_node(f), loop(l), where(w), timed(with_deadline) {}
 
   void drop() noexcept {
     if (--count == 0) call(this, true);
@@ -44,7 +52,11 @@ struct callback_base : task_node, recycled {
   /// Frees the function.
   inline void cancel() noexcept;
 
+  /// Ends the program if it waits in the loop of another thread and somebody looks for such faults.
+  void check_thread() const noexcept;
+
   event_loop& loop;
+  std::source_location where;  // it was handed to the loop, if that is known
   std::uint32_t count = 1;
   stage reached = stage::waiting;
   bool cancelled = false;
@@ -53,16 +65,42 @@ struct callback_base : task_node, recycled {
 
 /// One with a deadline.
 struct timed_callback_base : callback_base, timer_node {
-  timed_callback_base(task_node::function f, event_loop& l) noexcept
-      : callback_base(f, l, true), timer_node(&fire) {}
+  timed_callback_base(task_node::function f, event_loop& l, std::source_location w) noexcept
+      : callback_base(f, l, w, true), timer_node(&fire) {}
 
   static void fire(timer_node* node, bool drop) {
     auto* const self = static_cast<timed_callback_base*>(node);
     self->call(self, drop);
+    if (this_step != nullptr) [[unlikely]] this_step->end();
   }
 };
 
+/// One that is due every `period` from `start` on. One that is late is not called for what it has
+/// missed.
+struct periodic_callback_base : timed_callback_base {
+  using duration = std::chrono::steady_clock::duration;
+
+  periodic_callback_base(task_node::function f,
+                         event_loop& l,
+                         std::source_location w,
+                         duration p) noexcept;
+
+  /// Has the loop call it again.
+  bool again() noexcept;
+
+  const duration period;
+  const std::chrono::steady_clock::time_point start;
+};
+
+/// One that is due once a turn of the loop.
+struct turn_callback_base : callback_base {
+  using callback_base::callback_base;
+
+  bool again() noexcept;
+};
+
 void callback_base::cancel() noexcept {
+  check_thread();
   cancelled = true;
   if (reached != stage::waiting) return;
   if (!timed) {
@@ -77,30 +115,52 @@ void callback_base::cancel() noexcept {
 template <class F>
 concept returns_coroutine = requires { typename std::invoke_result_t<F&>::promise_type; };
 
-template <class F, class Base = callback_base>
-struct callback final : Base {
+/// With the function; the class that knows how it is called derives from it.
+template <class F, class Base>
+struct with_function : Base {
   static_assert(!returns_coroutine<F>,
                 "a callback that returns a future would be cancelled as soon as it has begun: give "
                 "it to create_task, or have it call detach() on the future");
 
   using stage = callback_base::stage;
 
-  template <class G>
-  callback(event_loop& l, G&& g) : Base(&run, l), f(std::forward<G>(g)) {}
-  ~callback() { free_function(); }
+  template <class G, class... Rest>
+  with_function(task_node::function run, event_loop& l, G&& g, std::source_location w, Rest... rest)
+      : Base(run, l, w, rest...), f(std::forward<G>(g)) {}
+  ~with_function() { free_function(); }
 
   void free_function() noexcept {
     // First the mark: the destructor may come back here, by cancel() or as its loop closes.
     if (std::exchange(this->reached, stage::over) != stage::over) f.~F();
   }
 
+  void call_function() {
+    this->reached = stage::called;
+    if (this_step != nullptr) [[unlikely]] {
+      this_step->begin(step_watch::kind::callback, this->where);
+    }
+    f();
+  }
+
+  union {
+    F f;
+  };
+};
+
+template <class F, class Base = callback_base>
+struct callback final : with_function<F, Base> {
+  using typename with_function<F, Base>::stage;
+
+  template <class G>
+  callback(event_loop& l, G&& g, std::source_location w = {})
+      : with_function<F, Base>(&run, l, std::forward<G>(g), w) {}
+
   /// Calls it unless it was dropped or cancelled, and gives a count back.
   static void run(task_node* node, bool drop) {
     auto* const self = static_cast<callback*>(node);
     if (!drop && self->reached == stage::waiting) {
-      self->reached = stage::called;
       try {
-        self->f();
+        self->call_function();
       } catch (...) {
         report_callback_failure(self->loop);
       }
@@ -112,14 +172,42 @@ struct callback final : Base {
       self->drop();
     }
   }
-
-  union {
-    F f;
-  };
 };
 
 template <class F>
 using timed_callback = callback<F, timed_callback_base>;
+
+/// Called again and again, until it is cancelled or throws.
+template <class F, class Base>
+struct repeated_callback final : with_function<F, Base> {
+  using typename with_function<F, Base>::stage;
+
+  template <class G, class... Rest>
+  repeated_callback(event_loop& l, G&& g, std::source_location w, Rest... rest)
+      : with_function<F, Base>(&run, l, std::forward<G>(g), w, rest...) {}
+
+  static void run(task_node* node, bool drop) {
+    auto* const self = static_cast<repeated_callback*>(node);
+    if (!drop && self->reached == stage::waiting) {
+      try {
+        self->call_function();
+      } catch (...) {
+        self->cancelled = true;
+        report_callback_failure(self->loop);
+      }
+      if (!self->cancelled) {
+        self->reached = stage::waiting;
+        if (self->again()) return;
+      }
+    }
+    if (self->count <= 1) {
+      delete self;
+    } else {
+      self->free_function();
+      self->drop();
+    }
+  }
+};
 
 }  // namespace detail
 
@@ -145,8 +233,12 @@ class handle {
     if (node_ != nullptr && !node_->cancelled) node_->cancel();
   }
 
-  /// True after `cancel`.
+  /// True after `cancel`, and of a repeated one that threw.
   bool cancelled() const noexcept { return node_ != nullptr && node_->cancelled; }
+
+  /// When it is due, or was, by the loop's `time()` and in whole milliseconds; of a repeated one the
+  /// next time. Nothing for what has no deadline, and for what was cancelled before its loop went on.
+  std::optional<std::chrono::steady_clock::time_point> when() const noexcept;
 
  private:
   detail::callback_base* node_ = nullptr;

@@ -40,10 +40,18 @@ class timer_node : private detail::timer_links {
   /// Takes it off the wheel; true if it was armed.
   inline bool cancel() noexcept;
 
+  /// True if it was armed by a delay and no `settle` came since.
+  bool fresh() const noexcept { return (tick_ & fresh_mark) != 0; }
+
+  /// The tick at which it is due, or was; means nothing while it is `fresh`.
+  std::uint64_t due() const noexcept { return tick_; }
+
  private:
   friend class timer_wheel;
 
-  std::uint64_t tick_ = 0;             // when it is due; a delay while it is kept aside
+  static constexpr std::uint64_t fresh_mark = std::uint64_t{1} << 63U;
+
+  std::uint64_t tick_ = 0;             // when it is due; if it is fresh a delay
   std::uint64_t* occupied_ = nullptr;  // the bits of its level, if it lies in a slot
   unsigned slot_ = 0;
   function fire_;
@@ -92,7 +100,7 @@ class timer_wheel {
   /// Due `delay` ticks after the next `settle`.
   void arm_after(timer_node& node, tick delay) noexcept {
     node.cancel();
-    node.tick_ = delay < horizon ? delay : horizon;
+    node.tick_ = (delay < horizon ? delay : horizon) | timer_node::fresh_mark;
     link(fresh_, node);
   }
 
@@ -109,7 +117,7 @@ class timer_wheel {
   void settle(tick from) noexcept {
     while (has_fresh()) {
       timer_node& node = first(fresh_);
-      const tick delay = node.tick_;
+      const tick delay = node.tick_ & ~timer_node::fresh_mark;
       node.cancel();
       place(node, from + delay);
     }

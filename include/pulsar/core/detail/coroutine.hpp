@@ -53,7 +53,7 @@ struct future_access {
 
 /// A coroutine is about to suspend for the first time, or has failed.
 inline void enlist(frame& f) noexcept {
-  loop_access::check_thread(*f.loop, "a coroutine");
+  f.born = loop_access::birth(*f.loop);
   f.listed = true;
   loop_access::frames(*f.loop).insert(f);
   f.callbacks = nullptr;
@@ -65,6 +65,10 @@ inline void enlist(frame& f) noexcept {
 [[gnu::noinline]] inline void enlist_first(frame& f) noexcept { enlist(f); }
 
 [[gnu::noinline]] inline void let_go_of_pending(frame* f, release_as how) noexcept {
+  if (loops_in_debug.load(std::memory_order_relaxed) != 0 && how == release_as::dropped &&
+      !f->cancel_requested) {
+    report_unused(*f, f->where);
+  }
   if (f->loop == nullptr) {
     const auto context = take_context(*f);  // goes behind the frame
     destroy_suspended(f);
@@ -78,8 +82,10 @@ inline void enlist(frame& f) noexcept {
 
 inline void let_go_of_frame(frame* f, release_as how) noexcept {
   if (!f->done()) [[unlikely]] return let_go_of_pending(f, how);
-  if (f->progress == status::failed && !f->observed) [[unlikely]] {
+  if (f->progress == status::failed && !f->observed()) [[unlikely]] {
     report_unseen(f->loop, f->failure, f->where);
+  } else if (loops_in_debug.load(std::memory_order_relaxed) != 0) [[unlikely]] {
+    if (how == release_as::dropped) report_unused(*f, f->where);
   }
   destroy_done(f);
 }
@@ -153,11 +159,7 @@ struct coroutine_base : frame {
   };
   last final_suspend() noexcept { return {*this}; }
 
-  void unhandled_exception(
-      std::source_location here = std::source_location::current()) noexcept {
-    if (where.line() == 0) where = here;
-    fail_with_current(*this);
-  }
+  void unhandled_exception() noexcept { fail_with_current(*this); }
 
   template <class A>
   A&& await_transform(A&& a,
@@ -208,7 +210,9 @@ class coroutine final : public returning<T> {
   explicit coroutine(Args&... args)
       : coroutine(made{}, loop_of(args...), !(may_own_frames<Args>() || ...)) {}
 
-  future<T> get_return_object() noexcept {
+  future<T> get_return_object(
+      std::source_location here = std::source_location::current()) noexcept {
+    this->where = here;
     static_assert(alignof(coroutine) <= __STDCPP_DEFAULT_NEW_ALIGNMENT__,
                   "a coroutine's frame does not heed the alignment of this type: return a "
                   "std::unique_ptr to it");

@@ -18,20 +18,33 @@ class event_loop::batch {
   explicit batch(event_loop& loop) noexcept
       : loop_(loop),
         before_(std::exchange(detail::this_thread_loops.running, &loop)),
+        step_before_(std::exchange(detail::this_step, loop.debug_ ? &loop.steps_ : nullptr)),
         context_(nullptr) {
     ++loop_.batches_;
+    loop_.quick_ = !detail::always_checked && !loop_.debug_;
   }
   batch(const batch&) = delete;
   batch& operator=(const batch&) = delete;
   ~batch() {
-    if (loop_.batches_ == 1) loop_.finish_batch();
+    if (detail::this_step != nullptr) [[unlikely]] detail::this_step->end();
+    if (loop_.batches_ == 1) {
+      loop_.finish_batch();
+      if (const auto* f = static_cast<const detail::frame*>(loop_.frames_.first());
+          f != nullptr && f->born == 0) [[unlikely]] {
+        loop_.settle_births(tick_before(loop_.time()));
+      }
+      loop_.quick_ = false;
+      loop_.coarse_ = 0;
+    }
     --loop_.batches_;
+    detail::this_step = step_before_;
     detail::this_thread_loops.running = before_;
   }
 
  private:
   event_loop& loop_;
   event_loop* before_;
+  detail::step_watch* step_before_;
   detail::context_scope context_;
 };
 
@@ -51,7 +64,7 @@ class loop_access {
  public:
   static constexpr unsigned most_hand_overs = 64;
 
-  /// Ends the program, in a debug build, if `loop` runs in another thread.
+  /// Ends the program if `loop` runs in another thread, in a debug build or in debug mode.
   static void check_thread(const event_loop& loop, const char* what) noexcept {
     loop.check_thread(what);
   }
@@ -93,6 +106,23 @@ class loop_access {
     loop.own_->take();
     return counted_pointer<counted>(loop.own_.get());
   }
+  /// In debug mode, and not about to close.
+  static bool looks_for_faults(const event_loop& loop) noexcept {
+    return loop.debug_ && !loop.ending_;
+  }
+
+  /// What a coroutine that suspends for the first time is to keep as its `born`. Ends the program, in
+  /// a debug build, if `loop` runs in another thread.
+  static std::uint64_t birth(event_loop& loop) noexcept {
+    if (always_checked) loop.check_thread("a coroutine");
+    return loop.coarse_;
+  }
+  /// How long ago that was.
+  static event_loop::duration age(event_loop& loop, frame& f) noexcept {
+    const auto now = event_loop::tick_before(loop.time());
+    loop.settle_births(now);
+    return std::chrono::milliseconds(now + 1 - f.born);
+  }
 
   /// True if a coroutine that ends may resume its awaiter itself.
   static bool hand_over(event_loop& loop) noexcept { return ++loop.depth_ < most_hand_overs; }
@@ -105,6 +135,11 @@ class loop_access {
   static void arm_at(event_loop& loop, timer_node& node, event_loop::time_point when) noexcept {
     loop.wheel_.arm_at(node, event_loop::tick_after(when));
     loop.timers_changed();
+  }
+
+  /// Gives the deadlines of `arm_after` their ticks.
+  static void settle_timers(event_loop& loop) noexcept {
+    loop.wheel_.settle(event_loop::tick_after(loop.time()));
   }
 
   static void resume_from_io(event_loop& loop, continuation& waiter) {
@@ -185,6 +220,8 @@ inline void report_callback_failure(event_loop& loop) noexcept {
   loop.call_exception_handler({"a callback of the event loop threw", std::current_exception(), {}});
 }
 
+void log_misuse(const std::string& message, std::source_location where) noexcept;
+
 inline std::string describe(const std::exception_ptr& exception) {
   try {
     if (exception) std::rethrow_exception(exception);
@@ -205,7 +242,9 @@ inline void event_loop::check_may_run(const char* what) const {
               std::string(what) + " inside a callback or coroutine of a loop");
 }
 
-[[gnu::noinline]] inline void event_loop::push_from_outside(detail::task_node* node) noexcept {
+[[gnu::noinline]] inline void event_loop::push_carefully(detail::task_node* node) noexcept {
+  check_thread("settling or cancelling a future");
+  if (batches_ != 0) return ready_.push(node);
   // The coroutine will not be resumed any more, and its frame goes before the queue is looked at.
   if (closing_ && node->call == &detail::continuation::resume) return;
   ready_.push(node);
@@ -272,6 +311,7 @@ inline void event_loop::on_stop() {
 }
 
 inline void event_loop::run_ready() {
+  if (debug_ || shuffled_) [[unlikely]] return run_ready_carefully();
   unsigned count = 0;
   unsigned look = 1;  // at the clock, at that count
   time_point start{};
@@ -292,11 +332,22 @@ inline void event_loop::run_ready() {
   }
 }
 
+// Those that began since the batch before are the first in the list.
+inline void event_loop::settle_births(tick now) noexcept {
+  for (detail::state* s = frames_.first(); s != nullptr; s = s->next) {
+    auto& born = static_cast<detail::frame*>(s)->born;
+    if (born != 0) break;
+    born = now + 1;
+  }
+}
+
 // Reads the clock and calls what is due.
 inline event_loop::time_point event_loop::refresh() {
   const time_point now = time();
   if (wheel_.has_fresh()) wheel_.settle(tick_after(now));
   const tick reached = tick_before(now);
+  if (coarse_ == 0) settle_births(reached);
+  coarse_ = reached + 1;
   if (reached > wheel_.now() || wheel_.has_due()) call_due(reached);
   return now;
 }
@@ -346,7 +397,9 @@ inline void event_loop::call_exception_handler(const failure_report& report) noe
       handler(report);
       return;
     }
-    if (report.where.line() != 0) {
+    if (report.exception == nullptr) {
+      detail::log_misuse(report.message, report.where);
+    } else if (report.where.line() != 0) {
       log::error("{}: {} ({}:{}, {})", report.message, detail::describe(report.exception),
                  report.where.file_name(), report.where.line(), report.where.function_name());
     } else {
@@ -356,15 +409,6 @@ inline void event_loop::call_exception_handler(const failure_report& report) noe
     log::error("the exception handler of the event loop threw: {}",
                detail::describe(std::current_exception()));
   }
-}
-
-inline void event_loop::wrong_thread(const char* what) const noexcept {
-  const auto hash = std::hash<std::thread::id>();
-  log::critical(
-      "{} was called from thread {:x}, but the event loop runs in thread {:x}: use "
-      "call_soon_threadsafe, tell or send_wait there",
-      what, hash(std::this_thread::get_id()), hash(thread_));
-  std::abort();
 }
 
 inline void event_loop::finish_batch() noexcept {
@@ -381,6 +425,7 @@ inline void event_loop::finish_batch() noexcept {
   } else if (next != timer_wheel::never && pending_io_ == 0 && inbox_->stack_.empty() &&
              !(running_ && context_.stopped())) {
     virtual_now_ = time_point(std::chrono::milliseconds(next));
+    coarse_ = next + 1;
     call_due(next);
     post_ready();
   }

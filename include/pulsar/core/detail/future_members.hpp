@@ -127,8 +127,8 @@ auto future<T>::then(F f) && {
 }
 
 template <class T>
-promise<T> event_loop::create_future() {
-  return promise<T>(*this);
+promise<T> event_loop::create_future(source_location where) {
+  return promise<T>(*this, where);
 }
 
 template <class T>

@@ -119,6 +119,7 @@ inline void event_loop::close(duration limit) noexcept {
   if (closed_ || closing_) return;
   PULSAR_ASSERT(!running_ && batches_ == 0, "an event loop cannot be closed while it runs");
   auto* const outer = std::exchange(detail::this_thread_loops.running, nullptr);
+  ending_ = true;
   if (cancel_all()) {
     run_to_close(limit);
     if (own_ == nullptr && has_running_frames()) {

@@ -5,6 +5,7 @@
 
 #include <pulsar/core/detail/counted.hpp>
 #include <pulsar/core/detail/state.hpp>
+#include <pulsar/core/detail/step.hpp>
 #include <pulsar/core/detail/task_node.hpp>
 #include <pulsar/core/detail/watched_descriptor.hpp>
 #include <pulsar/core/timer_wheel.hpp>
@@ -14,6 +15,8 @@
 #include <atomic>
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
+#include <cstdlib>
 #include <functional>
 #include <mutex>
 #include <system_error>
@@ -76,6 +79,21 @@ inline constinit thread_local thread_loops this_thread_loops{};
 
 // Set by the process layer: ends a program that runs a loop before it may (actors/run.hpp).
 inline void (*before_run)() = nullptr;
+
+// Whether calls from the wrong thread are looked for in every loop, and not just in debug mode.
+#ifdef NDEBUG
+inline constexpr bool always_checked = false;
+#else
+inline constexpr bool always_checked = true;
+#endif
+
+/// How many loops of the program are in debug mode.
+inline constinit std::atomic<unsigned> loops_in_debug{0};
+
+inline bool debug_is_wanted() noexcept {
+  const char* const wanted = std::getenv("PULSAR_DEBUG");
+  return wanted != nullptr && *wanted != '\0' && !(wanted[0] == '0' && wanted[1] == '\0');
+}
 
 /// Gives access to `shutdown`, which drops pending operations without completing them.
 struct own_context : asio::io_context, counted {
@@ -144,7 +162,14 @@ struct loop_data {
   bool running_ = false;
   bool closing_ = false;
   bool closed_ = false;
+  bool ending_ = false;  // close was called
+  bool quick_ = false;   // in a batch, and nothing is to be checked
+  bool debug_ = false;
+  bool shuffled_ = false;  // by `seed_`
   const clock_kind kind_;
+  tick coarse_ = 0;  // one more than the time that this batch has seen last; zero before
+  std::uint64_t seed_ = 0;
+  step_watch steps_;
   time_point virtual_now_{};
   std::atomic<bool> stopping_{false};
   std::thread::id thread_;

@@ -37,6 +37,25 @@ inline bool is_cancelled(const std::exception_ptr& failure) noexcept {
   loop->call_exception_handler({"a future failed and nobody awaited it", failure, where});
 }
 
+/// The loop of a state, null if that is closed: nobody tells a frame that is not listed.
+inline event_loop* loop_of_state(const state& s) noexcept {
+  return s.listed || loop_access::is_open(s.loop) ? s.loop : nullptr;
+}
+
+/// Reports, in debug mode, a future that is dropped although it is pending, or has a value that
+/// nobody has looked at; unless its loop closes, or an exception passes by.
+[[gnu::noinline]] inline void report_unused(state& s, std::source_location where) noexcept {
+  if (s.done() && ((s.seen & state::end_seen) != 0 || s.progress != status::value)) return;
+  event_loop* const loop = loop_of_state(s);
+  if (loop == nullptr || !loop_access::looks_for_faults(*loop)) return;
+  if (std::uncaught_exceptions() > 0) return;
+  loop->call_exception_handler(
+      {s.done() ? "a future was dropped with its result, which nobody has looked at"
+                : "a future was dropped while pending, which cancels it: await it, keep it, or call "
+                  "cancel() or detach()",
+       nullptr, where});
+}
+
 /// Room for a value that is not there from the start.
 template <class T>
 struct value_room {
@@ -89,7 +108,7 @@ void destroy_value(state& s) noexcept {
   if (s.progress != status::failed) {
     throw error(errc::already_called, "the result of this future was taken before");
   }
-  s.observed = true;
+  s.observe();
   std::rethrow_exception(s.failure);
 }
 
@@ -104,19 +123,16 @@ T take(state& s) {
   }
 }
 
-/// The loop of a state, null if that is closed: nobody tells a frame that is not listed.
-inline event_loop* loop_of_state(const state& s) noexcept {
-  return s.listed || loop_access::is_open(s.loop) ? s.loop : nullptr;
-}
-
 /// Runs `node` from the loop when the state is done, which may be now.
 inline void add_callback(state& s, task_node* node) noexcept {
   event_loop* const loop = loop_of_state(s);
+  s.seen |= state::end_seen;
   if (loop == nullptr) {
     node->call(node, true);
   } else if (s.done()) {
     loop_access::push_ready(*loop, node);
   } else {
+    loop_access::check_thread(*loop, "add_done_callback");
     node->next = s.callbacks;
     s.callbacks = node;
     s.watched = true;
@@ -139,7 +155,8 @@ inline void wake(state& s) noexcept {
 
 /// A state made by hand, whatever its value, shared by the future and whoever settles it.
 struct hand_made_state : state, recycled {
-  explicit hand_made_state(event_loop& l) noexcept : state(&l, &request_cancel, &let_go) {
+  explicit hand_made_state(event_loop& l, std::source_location made = {}) noexcept
+      : state(&l, &request_cancel, &let_go), where(made) {
     loop_access::check_thread(l, "making a future or promise");
     loop_access::states(l).insert(*this);
   }
@@ -157,13 +174,14 @@ struct hand_made_state : state, recycled {
 
   void drop() noexcept {
     if (--count > 0) return;
-    if (progress == status::failed && !observed && handed_out) report_unseen(loop, failure, {});
+    if (progress == status::failed && !observed() && handed_out) report_unseen(loop, failure, where);
     delete this;
   }
 
   /// The future's side does not want it any more.
   virtual void on_cancelled() noexcept {}
 
+  std::source_location where;  // it was made, if that is known
   std::uint32_t count = 1;
   bool handed_out = false;
   bool cancelled_by_user = false;
@@ -182,8 +200,11 @@ struct hand_made_state : state, recycled {
 
   static void let_go(state* s, release_as how) noexcept {
     auto* self = static_cast<hand_made_state*>(s);
+    if (loops_in_debug.load(std::memory_order_relaxed) != 0) [[unlikely]] {
+      if (how == release_as::dropped) report_unused(*self, self->where);
+    }
     if (how == release_as::dropped && !self->done()) {
-      self->observed = true;
+      self->observe();
       request_cancel(self);
     }
     self->drop();

@@ -10,6 +10,7 @@
 
 #include <pulsar/core/detail/context.hpp>
 #include <pulsar/core/detail/counted.hpp>
+#include <pulsar/core/detail/step.hpp>
 #include <pulsar/core/detail/task_node.hpp>
 
 #include <coroutine>
@@ -61,14 +62,19 @@ struct state : cancellable {
         callbacks(nullptr),
         failure() {}
 
+  static constexpr std::uint8_t failure_seen = 1;
+  static constexpr std::uint8_t end_seen = 2;
+
   bool done() const noexcept { return progress != status::pending; }
+  bool observed() const noexcept { return (seen & failure_seen) != 0; }
+  void observe() noexcept { seen |= failure_seen; }
   bool has_value() const noexcept {
     return progress == status::value || progress == status::taken;
   }
 
   bool flat = false;  // a frame whose parameters own no other frame
   status progress = status::pending;
-  bool observed = false;          // somebody saw the failure
+  std::uint8_t seen = 0;          // what somebody knows of it; see below
   bool watched = false;           // it has callbacks, or was abandoned
   bool listed;                    // in a list of the loop; see frame
   bool cancel_requested = false;  // of a frame, as the next; here they cost no room
@@ -125,12 +131,14 @@ struct frame : state {
   void resumed() noexcept {
     waiting_on = nullptr;
     this_context = works_for;
+    if (this_step != nullptr) [[unlikely]] this_step->begin(step_watch::kind::coroutine, where);
   }
 
   cancellable* waiting_on;  // as the next, once it is listed
   context* works_for;
   std::coroutine_handle<> handle;
-  std::source_location where;
+  std::source_location where;  // the function, at its last await
+  std::uint64_t born;          // see loop_data::coarse_; once it is listed
 
  private:
   [[gnu::noinline]] inline void leave() noexcept;

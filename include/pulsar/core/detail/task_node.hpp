@@ -68,6 +68,15 @@ class task_queue {
     return node;
   }
 
+  /// Takes out what `link` points to, which is `first` or the `next` of one that is in here.
+  task_node* take(task_node** link) noexcept {
+    task_node* node = *link;
+    *link = node->next;
+    if (last_ == &node->next) last_ = link;
+    return node;
+  }
+  task_node** first() noexcept { return &first_; }
+
  private:
   task_node* first_ = nullptr;
   task_node** last_ = &first_;

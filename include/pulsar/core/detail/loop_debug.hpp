@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+
+// What a loop does in debug mode, or by a seed: slower ways to do the same, and what is said then.
+
+#include <pulsar/core/detail/event_loop.hpp>
+
+#include <chrono>
+#include <cstdlib>
+#include <functional>
+#include <string>
+#include <utility>
+
+namespace pulsar {
+
+namespace detail {
+
+inline void log_misuse(const std::string& message, std::source_location where) noexcept {
+  if (where.line() == 0) return log::warning("{}", message);
+  log::warning("{} ({}:{}, {})", message, where.file_name(), where.line(), where.function_name());
+}
+
+[[gnu::noinline]] inline void step_watch::end() noexcept { begin(kind::none); }
+
+[[gnu::noinline]] inline void step_watch::begin(kind what, std::source_location where) noexcept {
+  const auto now = std::chrono::steady_clock::now();
+  const kind before = std::exchange(what_, what);
+  const auto place = std::exchange(where_, where);
+  const auto took = now - std::exchange(since_, now);
+  if (before == kind::none || took < limit) return;
+  const char* const who = before == kind::coroutine  ? "a coroutine that went on behind its await"
+                          : before == kind::callback ? "a callback that was handed to it"
+                                                     : "what belongs to no coroutine";
+  log_misuse(
+      "the event loop was held up for " +
+          std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(took).count()) +
+          " ms by " + who,
+      place);
+}
+
+}  // namespace detail
+
+inline void event_loop::set_debug(bool on) noexcept {
+  check_thread("set_debug");
+  if (on == debug_) return;
+  debug_ = on;
+  detail::loops_in_debug += on ? 1U : ~0U;
+  if (batches_ == 0) return;
+  quick_ = !detail::always_checked && !debug_;
+  detail::this_step = on ? &steps_ : nullptr;
+}
+
+inline void event_loop::set_seed(std::uint64_t seed) noexcept {
+  check_thread("set_seed");
+  seed_ = seed;
+  shuffled_ = true;
+}
+
+// One of what is ready: any coroutine among the first, or the first of all else.
+inline detail::task_node* event_loop::pick_ready() noexcept {
+  if (!shuffled_) return ready_.pop();
+  constexpr unsigned window = 64;
+  detail::task_node** candidates[window];
+  unsigned count = 0;
+  bool callback_seen = false;
+  detail::task_node** link = ready_.first();
+  for (unsigned i = 0; *link != nullptr && i < window; ++i, link = &(*link)->next) {
+    const bool coroutine = (*link)->call == &detail::continuation::resume;
+    if (coroutine || !std::exchange(callback_seen, true)) candidates[count++] = link;
+  }
+  if (count == 0) return nullptr;
+  if (count == 1) return ready_.take(candidates[0]);
+  // splitmix64
+  std::uint64_t random = seed_ += 0x9e3779b97f4a7c15U;
+  random = (random ^ (random >> 30U)) * 0xbf58476d1ce4e5b9U;
+  random = (random ^ (random >> 27U)) * 0x94d049bb133111ebU;
+  random ^= random >> 31U;
+  return ready_.take(candidates[random % count]);
+}
+
+[[gnu::noinline]] inline void event_loop::run_ready_carefully() {
+  unsigned count = 0;
+  const time_point start = time();
+  while (detail::task_node* node = pick_ready()) {
+    depth_ = 0;
+    detail::this_context = nullptr;
+    if (detail::this_step != nullptr) detail::this_step->begin(detail::step_watch::kind::inner);
+    node->call(node, false);
+    if (detail::this_step != nullptr) detail::this_step->end();
+    const time_point now = refresh();
+    if (++count >= detail::batch_callbacks || now - start > detail::batch_time) break;
+  }
+}
+
+inline void event_loop::check_runner(const char* what) const noexcept {
+  if (!running_ || thread_ == std::this_thread::get_id()) return;
+  const auto hash = std::hash<std::thread::id>();
+  log::critical(
+      "{} was called from thread {:x}, but the event loop runs in thread {:x}: use "
+      "call_soon_threadsafe, tell or send_wait there",
+      what, hash(std::this_thread::get_id()), hash(thread_));
+  std::abort();
+}
+
+[[gnu::noinline]] inline void event_loop::timers_changed_carefully() noexcept {
+  check_thread("arming a timer");
+  if (batches_ == 0) post_ready();
+}
+
+// -- callbacks that are called again ----------------------------------------------
+
+inline void event_loop::check_period(duration period) const {
+  check_open("call_repeatedly");
+  if (period > duration::zero()) return;
+  throw error(std::make_error_code(std::errc::invalid_argument),
+              "call_repeatedly needs a period above zero; for every turn there is call_every");
+}
+
+namespace detail {
+
+inline periodic_callback_base::periodic_callback_base(task_node::function f,
+                                                      event_loop& l,
+                                                      std::source_location w,
+                                                      duration p) noexcept
+    : timed_callback_base(f, l, w), period(p), start(l.time()) {}
+
+inline bool periodic_callback_base::again() noexcept {
+  const auto passed = (loop.time() - start) / period;
+  loop_access::arm_at(loop, *this, loop_data::later(start + passed * period, period));
+  return true;
+}
+
+inline bool turn_callback_base::again() noexcept { return loop_access::inbox(loop)->push(this); }
+
+inline void callback_base::check_thread() const noexcept {
+  if (reached == stage::waiting) loop_access::check_thread(loop, "cancelling a callback");
+}
+
+}  // namespace detail
+
+inline std::optional<event_loop::time_point> handle::when() const noexcept {
+  if (node_ == nullptr || !node_->timed) return std::nullopt;
+  auto& timer = static_cast<detail::timed_callback_base&>(*node_);
+  if (timer.fresh() && timer.armed()) detail::loop_access::settle_timers(timer.loop);
+  if (timer.fresh()) return std::nullopt;
+  return event_loop::time_point(std::chrono::milliseconds(timer.due()));
+}
+
+}  // namespace pulsar
