@@ -2,8 +2,9 @@
 #
 # Finds standalone Asio, for which neither its authors nor Debian ship a package file.
 #
-# Makes asio::asio, with ASIO_STANDALONE and the thread library. An asio::asio that exists already
-# is taken as it is. Set asio_ROOT or asio_INCLUDE_DIR where the headers are elsewhere.
+# Makes asio::asio, with ASIO_STANDALONE and the thread library, and coroutines for Clang. An
+# asio::asio that exists already is taken as it is. Set asio_ROOT or asio_INCLUDE_DIR where the
+# headers are elsewhere.
 
 if(TARGET asio::asio)
   set(asio_FOUND TRUE)
@@ -33,5 +34,9 @@ if(asio_FOUND)
   add_library(asio::asio INTERFACE IMPORTED)
   target_include_directories(asio::asio SYSTEM INTERFACE "${asio_INCLUDE_DIR}")
   target_compile_definitions(asio::asio INTERFACE ASIO_STANDALONE)
+  if(CMAKE_CXX_COMPILER_ID MATCHES "Clang" AND asio_VERSION VERSION_LESS 1.24)
+    # It looks for the coroutines of the Coroutines TS alone there, and so finds none.
+    target_compile_definitions(asio::asio INTERFACE ASIO_HAS_CO_AWAIT)
+  endif()
   target_link_libraries(asio::asio INTERFACE Threads::Threads)
 endif()

@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+
+// A future that a completion handler of Asio waits for.
+
+#include <pulsar/core/detail/counted.hpp>
+#include <pulsar/core/future.hpp>
+#include <pulsar/core/operation.hpp>
+
+#include <asio/associated_allocator.hpp>
+#include <asio/associated_cancellation_slot.hpp>
+#include <asio/associated_executor.hpp>
+#include <asio/awaitable.hpp>
+#include <asio/bind_cancellation_slot.hpp>
+#include <asio/bind_executor.hpp>
+#include <asio/cancellation_signal.hpp>
+#include <asio/cancellation_type.hpp>
+#include <asio/co_spawn.hpp>
+#include <asio/dispatch.hpp>
+#include <asio/executor_work_guard.hpp>
+#include <asio/io_context.hpp>
+#include <asio/post.hpp>
+
+#include <atomic>
+#include <exception>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <type_traits>
+#include <utility>
+
+namespace pulsar::detail {
+
+/// What a handler for a `future<T>` is called with.
+template <class T>
+struct completion_of {
+  using signature = void(std::exception_ptr, T);
+  static_assert(
+      std::is_object_v<T> && std::is_default_constructible_v<T>,
+      "Asio calls a handler with a value in the case of a failure too, so the type needs a "
+      "default: make it a future of std::optional or std::unique_ptr, by then()");
+};
+template <>
+struct completion_of<void> {
+  using signature = void(std::exception_ptr);
+};
+
+/// A future of the loop, and an order to cancel it that may come from another thread.
+class awaited_by_handler : public counted, protected task_node {
+ public:
+  explicit awaited_by_handler(event_loop& loop) noexcept
+      : task_node(&run), home_(loop_access::inbox(loop)) {}
+
+  /// From the thread of the handler.
+  void request_cancel() noexcept {
+    if (requested_.exchange(true, std::memory_order_relaxed)) return;
+    take();
+    if (!home_->push(this)) drop();
+  }
+
+ protected:
+  // In the loop's thread.
+  state** under_way_ = nullptr;
+  bool unwanted_ = false;
+
+ private:
+  static void run(task_node* node, bool dropped) {
+    auto* const self = static_cast<awaited_by_handler*>(node);
+    self->unwanted_ = true;
+    if (!dropped && self->under_way_ != nullptr && *self->under_way_ != nullptr) {
+      cancel_chain(*self->under_way_);
+    }
+    self->drop();
+  }
+
+  const counted_pointer<loop_inbox> home_;
+  std::atomic<bool> requested_{false};
+};
+
+/// A handler with what it is to be called with, and with what is associated with it.
+template <class T, class Handler>
+struct bound_handler {
+  using executor_type = asio::associated_executor_t<Handler, asio::io_context::executor_type>;
+  using allocator_type = asio::associated_allocator_t<Handler>;
+
+  executor_type get_executor() const noexcept {
+    return asio::get_associated_executor(handler, usual);
+  }
+  allocator_type get_allocator() const noexcept { return asio::get_associated_allocator(handler); }
+
+  void operator()() {
+    asio::get_associated_cancellation_slot(handler).clear();
+    if constexpr (std::is_void_v<T>) {
+      std::move(handler)(std::move(failure));
+    } else {
+      std::move(handler)(std::move(failure), std::move(value));
+    }
+  }
+
+  Handler handler;
+  asio::io_context::executor_type usual;
+  std::exception_ptr failure{};
+  std::conditional_t<std::is_void_v<T>, char, T> value{};
+};
+
+/// Hands a handler over to its executor; at its end the latest.
+template <class T, class Handler>
+class handler_wait final : public awaited_by_handler {
+ public:
+  handler_wait(event_loop& loop, Handler&& h)
+      : awaited_by_handler(loop),
+        executor_(loop.get_executor()),
+        handler_(std::move(h)),
+        work_(asio::get_associated_executor(handler_, executor_)) {}
+
+  /// To be called in the thread of the handler, before anything is started.
+  static void heed_cancellation(const counted_pointer<handler_wait>& self) {
+    auto slot = asio::get_associated_cancellation_slot(self->handler_);
+    if (!slot.is_connected()) return;
+    slot.assign([self](asio::cancellation_type type) {
+      if (type != asio::cancellation_type::none) self->request_cancel();
+    });
+  }
+
+  /// Nothing was started after all.
+  void forget() noexcept { asio::get_associated_cancellation_slot(handler_).clear(); }
+
+  /// In the loop's thread, as all that follows.
+  void wait_for(future<T>&& f) {
+    future_ = std::move(f);
+    under_way_ = &future_access::slot(future_);
+    if (unwanted_) future_.cancel();
+    take();
+    add_callback(**under_way_, &ended_);
+  }
+
+  void fail(std::exception_ptr why) noexcept {
+    bound_handler<T, Handler> bound{std::move(handler_), executor_};
+    bound.failure = std::move(why);
+    complete(std::move(bound));
+  }
+
+ private:
+  struct end_node : detail::task_node {
+    explicit end_node(handler_wait& w) noexcept : detail::task_node(&run), of(w) {}
+    static void run(detail::task_node* node, bool dropped) {
+      const counted_pointer<handler_wait> self(&static_cast<end_node*>(node)->of);
+      self->under_way_ = nullptr;
+      if (dropped) {
+        self->future_ = {};  // in this thread, not in that of the handler
+        self->fail(std::make_exception_ptr(error(errc::loop_closed, "async_wait")));
+      } else {
+        self->succeed();
+      }
+    }
+    handler_wait& of;
+  };
+
+  // The future goes first: its failure is the handler's alone then.
+  void succeed() {
+    bound_handler<T, Handler> bound{std::move(handler_), executor_};
+    try {
+      future<T> done = std::move(future_);
+      if constexpr (std::is_void_v<T>) {
+        done.result();
+      } else {
+        bound.value = done.result();
+      }
+    } catch (...) {
+      bound.failure = std::current_exception();
+    }
+    complete(std::move(bound));
+  }
+
+  void complete(bound_handler<T, Handler>&& bound) {
+    const auto work = std::move(work_);
+    asio::dispatch(work.get_executor(), std::move(bound));
+  }
+
+  const asio::io_context::executor_type executor_;
+  Handler handler_;
+  asio::executor_work_guard<asio::associated_executor_t<Handler, asio::io_context::executor_type>>
+      work_;
+  future<T> future_;
+  end_node ended_{*this};
+};
+
+/// Has the loop call `work` and `waiting` wait for what that returns. Any thread.
+template <class T, class Wait, class F>
+void begin_for_handler(event_loop& loop, counted_pointer<Wait> waiting, F&& work) {
+  struct order : task_node {
+    order(event_loop& l, counted_pointer<Wait> w, F&& f)
+        : task_node(&run), on(l), waiting(std::move(w)), work(std::move(f)) {}
+    static void run(task_node* node, bool dropped) {
+      const std::unique_ptr<order> self(static_cast<order*>(node));
+      try {
+        if (dropped) throw error(errc::loop_closed, "async_run");
+        future<T> f = self->on.create_task(std::move(self->work));
+        if (!f.valid()) throw error(errc::already_called, "async_run gave an empty future");
+        self->waiting->wait_for(std::move(f));
+      } catch (...) {
+        self->waiting->fail(std::current_exception());
+      }
+    }
+    event_loop& on;
+    counted_pointer<Wait> waiting;
+    F work;
+  };
+  auto made = std::make_unique<order>(loop, std::move(waiting), std::move(work));
+  if (!loop_access::inbox(loop)->push(made.get())) {
+    made->waiting->forget();
+    throw error(errc::loop_closed, "async_run");
+  }
+  static_cast<void>(made.release());
+}
+
+template <class T, class Executor>
+future<T> await_coroutine(event_loop& loop, asio::awaitable<T, Executor> coroutine) {
+  co_return co_await asio::co_spawn(loop.get_executor(), std::move(coroutine), use_future);
+}
+
+// -- a coroutine that runs in another thread ----------------------------------
+
+/// Shared with that thread.
+template <class T>
+struct run_elsewhere : counted, task_node {
+  explicit run_elsewhere(event_loop& loop) : task_node(&arrive), home(loop_access::inbox(loop)) {}
+
+  /// In that thread.
+  void ended(std::exception_ptr why) noexcept {
+    failure = std::move(why);
+    take();
+    if (!home->push(this)) drop();
+  }
+
+  static void arrive(task_node* node, bool dropped) {
+    auto* const self = static_cast<run_elsewhere*>(node);
+    if (!dropped && self->waiting != nullptr) self->waiting->settle();
+    self->drop();
+  }
+
+  struct place final : shared_state<T> {
+    place(event_loop& l, run_elsewhere& c) : shared_state<T>(l), call(share(c)) {
+      c.waiting = this;
+      loop_access::io_started(l);  // virtual time must not overtake it
+    }
+    ~place() override { call->waiting = nullptr; }
+
+    void settle() noexcept {
+      if (this->done()) return;
+      loop_access::io_ended(*this->loop);
+      if (call->failure != nullptr) {
+        this->fail(std::move(call->failure));
+      } else if constexpr (std::is_void_v<T>) {
+        this->succeed();
+      } else {
+        this->succeed(std::move(*call->value));
+      }
+    }
+    void on_cancelled() noexcept override {
+      if (this->loop != nullptr) loop_access::io_ended(*this->loop);
+      call->tell();
+    }
+
+    const counted_pointer<run_elsewhere> call;
+  };
+
+  const counted_pointer<loop_inbox> home;
+  place* waiting = nullptr;            // in the loop's thread
+  std::function<void()> tell{};        // the other thread to cancel
+  asio::cancellation_signal signal{};  // in the other thread
+  std::exception_ptr failure{};
+  std::optional<std::conditional_t<std::is_void_v<T>, char, T>> value{};
+};
+
+template <class T, class Executor, class Where>
+future<T> await_elsewhere(event_loop& loop,
+                          const Where& executor,
+                          asio::awaitable<T, Executor> coroutine) {
+  using call = run_elsewhere<T>;
+  const counted_pointer<call> shared(new call(loop));
+  shared->tell = [executor, weak = shared.get()] {
+    asio::post(executor,
+               [self = share(*weak)] { self->signal.emit(asio::cancellation_type::all); });
+  };
+  auto* const waiting = new typename call::place(loop, *shared);
+  waiting->handed_out = true;
+  auto answer = future_access::make<T>(waiting);
+  const auto on_end = [shared](std::exception_ptr failure, auto&&... result) {
+    if constexpr (sizeof...(result) > 0) shared->value.emplace(std::move(result)...);
+    shared->ended(std::move(failure));
+  };
+  // Bound to it, or the end would be told in another thread.
+  asio::co_spawn(
+      executor, std::move(coroutine),
+      asio::bind_executor(executor, asio::bind_cancellation_slot(shared->signal.slot(), on_end)));
+  return answer;
+}
+
+}  // namespace pulsar::detail
