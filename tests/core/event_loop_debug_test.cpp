@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include <pulsar/core/async_event.hpp>
 #include <pulsar/core/event_loop.hpp>
+
+#include <pulsar/core/async_event.hpp>
 #include <pulsar/core/future.hpp>
 #include <pulsar/core/operation.hpp>
 #include <pulsar/core/timeout.hpp>

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include <pulsar/core/event_loop.hpp>
+
 #include <pulsar/core/future.hpp>
 #include <pulsar/core/timeout.hpp>
 

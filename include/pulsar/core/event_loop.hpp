@@ -29,6 +29,7 @@
 #include <thread>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 namespace pulsar {
 
@@ -42,6 +43,7 @@ struct resolved_name;
 struct resolve_options;
 struct accepted_socket;
 struct received_datagram;
+struct task_info;
 
 /// What an exception handler is told about a failure that nobody else will see.
 struct failure_report {
@@ -305,6 +307,9 @@ class event_loop : detail::loop_data {
   void set_debug(bool on) noexcept;
   bool debug() const noexcept { return debug_; }
 
+  /// The coroutines that have suspended and have not ended, the oldest first. Needs tasks.hpp.
+  std::vector<task_info> tasks();
+
   /// 100 ms unless it was set.
   duration slow_callback_duration() const noexcept { return steps_.limit; }
   void set_slow_callback_duration(duration limit) noexcept { steps_.limit = limit; }
@@ -334,6 +339,7 @@ class event_loop : detail::loop_data {
     auto& loops = detail::this_thread_loops;
     previous_ = std::exchange(loops.alive, this);
     ++loops.count;
+    detail::loop_registry::add(*inbox_);
     wheel_.advance(tick_before(time()));
     if (detail::debug_is_wanted()) set_debug(true);
   }

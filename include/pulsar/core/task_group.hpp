@@ -62,6 +62,7 @@ class task_group {
 
  private:
   struct core;
+  struct all_ended;
 
   /// A child in the list of its group, while its coroutine lives.
   struct member {
@@ -78,15 +79,35 @@ class task_group {
 
   /// What `join` waits for, while it does.
   struct waiting_join {
-    explicit waiting_join(core& g, event_loop& loop) : group(g), all_ended(loop) {
+    explicit waiting_join(core& g, event_loop& loop) : group(g), end(new all_ended(loop, g)) {
+      end->handed_out = true;
       group.joining = this;
     }
     waiting_join(const waiting_join&) = delete;
     waiting_join& operator=(const waiting_join&) = delete;
-    ~waiting_join() { group.joining = nullptr; }
+    ~waiting_join() {
+      group.joining = nullptr;
+      end->drop();
+    }
+    future<> wait() noexcept {
+      ++end->count;
+      return detail::future_access::make<void>(end);
+    }
 
     core& group;
-    promise<> all_ended;
+    all_ended* end;
+  };
+
+  /// Done when no child is left.
+  struct all_ended final : detail::shared_state<void> {
+    all_ended(event_loop& l, const core& g) noexcept : shared_state(l), group(g) {}
+    const char* name() const noexcept override { return "the children of a group"; }
+    void each_awaited(void (*f)(void*, detail::state&), void* with) const noexcept override {
+      for (const member* m = group.first; m != nullptr; m = m->next) {
+        if (*m->child != nullptr) f(with, **m->child);
+      }
+    }
+    const core& group;
   };
 
   struct core : detail::counted {
@@ -103,9 +124,7 @@ class task_group {
     void leave(member& m) noexcept {
       if (m.next != nullptr) m.next->previous = m.previous;
       (m.previous != nullptr ? m.previous->next : first) = m.next;
-      if (--size == 0 && joining != nullptr && !joining->all_ended.done()) {
-        joining->all_ended.set_value();
-      }
+      if (--size == 0 && joining != nullptr && !joining->end->done()) joining->end->succeed();
     }
 
     void cancel() noexcept {
@@ -163,7 +182,7 @@ class task_group {
     while (group->size > 0) {
       waiting_join here(*group, loop);
       try {
-        co_await here.all_ended.get_future();
+        co_await here.wait();
       } catch (const error&) {  // cancelled: nothing else fails it
         interrupted = true;
         group->cancel();

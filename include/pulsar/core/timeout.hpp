@@ -50,6 +50,7 @@ struct sleep_state final : shared_state<void> {
   void on_cancelled() noexcept override {
     if (timer.cancel()) drop();
   }
+  const char* name() const noexcept override { return "a sleep"; }
 
   node timer{*this};
   turn_node turn{*this};

@@ -51,6 +51,8 @@ class asked_state : public hand_made_state {
     drop();
   }
 
+  const char* name() const noexcept override { return "a reply"; }
+
  protected:
   virtual void on_deadline() noexcept = 0;
 

@@ -99,6 +99,17 @@ class loop_access {
     while (alive != nullptr && alive != loop) alive = alive->previous_;
     return alive != nullptr && !alive->closed_;
   }
+  /// The loop of an inbox if this thread may look into it: it runs it, or made it and nobody does. A
+  /// loop on a user's context may run unbeknown to it.
+  static event_loop* loop_to_read(const loop_inbox& inbox) noexcept {
+    event_loop* mine = this_thread_loops.alive;
+    while (mine != nullptr && mine->inbox_.get() != &inbox) mine = mine->previous_;
+    const thread_loops* const runner = inbox.runner_.load(std::memory_order_relaxed);
+    event_loop* const running = this_thread_loops.running;
+    if (running != nullptr && running->inbox_.get() == &inbox) return running;
+    if (runner == &this_thread_loops) return mine;
+    return mine != nullptr && runner == nullptr && mine->own_ != nullptr ? mine : nullptr;
+  }
   static bool closing(const event_loop& loop) noexcept { return loop.closing_; }
   /// The loop's context if that is its own, which I/O objects that outlive the loop keep.
   static counted_pointer<counted> own_context(event_loop& loop) noexcept {
@@ -367,6 +378,7 @@ inline void event_loop::run_forever() {
       loop.running_ = true;
       loop.thread_ = std::this_thread::get_id();
       detail::this_thread_loops.running = &loop;
+      loop.inbox_->runner_.store(&detail::this_thread_loops, std::memory_order_relaxed);
       loop.context_.restart();
     }
     session(const session&) = delete;
@@ -374,6 +386,7 @@ inline void event_loop::run_forever() {
     ~session() {
       loop.running_ = false;
       loop.stop_after_turn_ = false;
+      loop.inbox_->runner_.store(nullptr, std::memory_order_relaxed);
       detail::this_thread_loops.running = nullptr;
     }
     event_loop& loop;

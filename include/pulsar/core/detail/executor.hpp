@@ -271,6 +271,7 @@ template <class R>
 struct pool_call final : shared_state<R> {
   pool_call(event_loop& l, pool_calls& c, pool_job& j) : shared_state<R>(l), calls(c), job(j) {}
   inline void on_cancelled() noexcept override;
+  const char* name() const noexcept override { return "a thread of an executor"; }
 
   pool_calls& calls;
   pool_job& job;

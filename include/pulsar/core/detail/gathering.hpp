@@ -58,6 +58,18 @@ class gathering : public counted, cancellable {
     }
   }
 
+  /// What is behind `c`, or null if that is something else.
+  static const gathering* from(const cancellable& c) noexcept {
+    return c.on_cancel == &request_cancel ? static_cast<const gathering*>(&c) : nullptr;
+  }
+  /// Calls `f(s)` for each state that it waits for.
+  template <class F>
+  void each_awaited(F f) const {
+    for (state** slot : slots_) {
+      if (*slot != nullptr && !(*slot)->done()) f(**slot);
+    }
+  }
+
   /// True when the coroutine that waits was asked to stop.
   bool interrupted() const noexcept { return interrupted_; }
 

@@ -134,6 +134,7 @@ inline void event_loop::close(duration limit) noexcept {
     const std::lock_guard lock(inbox_->mutex_);
     inbox_->loop_ = nullptr;
   }
+  detail::loop_registry::remove(*inbox_);
   inbox_->stack_.close(ready_);
   // First Asio and the ready queue, which refer to frames; then all that may own frames.
   if (own_ != nullptr) {

@@ -21,6 +21,7 @@
 #include <mutex>
 #include <system_error>
 #include <thread>
+#include <vector>
 
 namespace pulsar {
 
@@ -31,6 +32,14 @@ struct failure_report;
 namespace detail {
 
 class loop_access;
+
+/// The loops of a thread.
+struct thread_loops {
+  event_loop* running = nullptr;  // inside one of its callbacks, or in run_forever
+  event_loop* alive = nullptr;    // the one made last
+  unsigned count = 0;
+};
+inline constinit thread_local thread_loops this_thread_loops{};
 
 /// How other threads reach a loop; outlives it, so that late senders are refused, not lost.
 class loop_inbox : public counted {
@@ -45,12 +54,46 @@ class loop_inbox : public counted {
   friend class pulsar::event_loop;
   friend class loop_access;
 
+  friend class loop_registry;
+
   inline void post() noexcept;
 
   task_stack stack_;
   std::mutex mutex_;
   event_loop* loop_;
-  unsigned posted_ = 0;  // handlers on their way to the loop
+  unsigned posted_ = 0;                               // handlers on their way to the loop
+  std::atomic<const thread_loops*> runner_{nullptr};  // the thread that is in run_forever
+  // In the list of all.
+  loop_inbox* next_ = nullptr;
+  loop_inbox** link_ = nullptr;
+};
+
+/// All loops of the process. Any thread.
+class loop_registry {
+ public:
+  static void add(loop_inbox& inbox) noexcept {
+    const std::lock_guard lock(mutex_);
+    inbox.next_ = first_;
+    inbox.link_ = &first_;
+    if (first_ != nullptr) first_->link_ = &inbox.next_;
+    first_ = &inbox;
+  }
+  static void remove(loop_inbox& inbox) noexcept {
+    const std::lock_guard lock(mutex_);
+    *inbox.link_ = inbox.next_;
+    if (inbox.next_ != nullptr) inbox.next_->link_ = inbox.link_;
+  }
+  /// The newest first.
+  static std::vector<counted_pointer<loop_inbox>> all() {
+    const std::lock_guard lock(mutex_);
+    std::vector<counted_pointer<loop_inbox>> found;
+    for (loop_inbox* i = first_; i != nullptr; i = i->next_) found.push_back(share(*i));
+    return found;
+  }
+
+ private:
+  static inline constinit std::mutex mutex_;
+  static inline constinit loop_inbox* first_ = nullptr;
 };
 
 /// What a floor above attaches to a loop; see loop_access::local.
@@ -68,14 +111,6 @@ class loop_extension {
   const void* key_ = nullptr;
   loop_extension* older_ = nullptr;
 };
-
-/// The loops of a thread.
-struct thread_loops {
-  event_loop* running = nullptr;  // inside one of its callbacks, or in run_forever
-  event_loop* alive = nullptr;    // the one made last
-  unsigned count = 0;
-};
-inline constinit thread_local thread_loops this_thread_loops{};
 
 // Set by the process layer: ends a program that runs a loop before it may (actors/run.hpp).
 inline void (*before_run)() = nullptr;

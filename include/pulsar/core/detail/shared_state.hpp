@@ -181,6 +181,12 @@ struct hand_made_state : state, recycled {
   /// The future's side does not want it any more.
   virtual void on_cancelled() noexcept {}
 
+  /// What a coroutine waits for with it, for people.
+  virtual const char* name() const noexcept { return "an operation"; }
+
+  /// Calls `f(with, s)` for each `s` that is waited for by this.
+  virtual void each_awaited(void (*)(void* with, state& s), void*) const noexcept {}
+
   std::source_location where;  // it was made, if that is known
   std::uint32_t count = 1;
   bool handed_out = false;
@@ -223,6 +229,7 @@ struct promised_state : hand_made_state {
       if (loop != nullptr) report_callback_failure(*loop);
     }
   }
+  const char* name() const noexcept override { return "a promise"; }
 
   std::function<void()> hook;
 };

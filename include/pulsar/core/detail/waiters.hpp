@@ -66,6 +66,8 @@ class waiting_line {
     place(event_loop& l, waiting_line& of, Extra&& e)
         : shared_state<T>(l), line(of), extra(std::move(e)) {}
 
+    const char* name() const noexcept override { return "its turn"; }
+
     void on_cancelled() noexcept override {
       leave();
       this->drop();

@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+
+/// \file
+/// What a program waits for: `event_loop::tasks` and `dump_tasks`, which shows who awaits whom.
+///
+///     pulsar::dump_tasks_on(SIGUSR1);    // in any program with a loop; then: kill -USR1 <pid>
+///
+///     -- process 4711, thread 4711: 3 coroutines
+///     serve at server.cpp:40, 2 min 5 s
+///       with_timeout, 1.2 s
+///         read_request at server.cpp:17, 1.2 s: an operation
+///
+/// A coroutine appears once it has suspended. Its line is that of the await at which it stands, its
+/// age the time since its first one.
+
+#include <pulsar/core/detail/function_name.hpp>
+#include <pulsar/core/detail/gathering.hpp>
+#include <pulsar/core/event_loop.hpp>
+#include <pulsar/core/future.hpp>
+#include <pulsar/core/signals.hpp>
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstddef>
+#include <cstdio>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+namespace pulsar {
+
+/// A coroutine that has suspended and has not ended.
+struct task_info {
+  static constexpr std::size_t none = ~std::size_t{0};
+
+  std::string function;        ///< Its name, without types: "fetch", "serve::<lambda>".
+  std::string file;            ///< Of the await at which it stands.
+  unsigned line = 0;           ///< The same.
+  event_loop::duration age{};  ///< Since it suspended first; in milliseconds.
+  std::string waits_for;       ///< "a sleep", "a promise" ...; empty if other coroutines are all.
+  std::size_t awaiter = none;  ///< Which one of the same list waits for it.
+};
+
+namespace detail {
+
+/// Finds out who waits for whom in one loop.
+class task_survey {
+ public:
+  explicit task_survey(event_loop& loop) : loop_(loop) {
+    for (state* s = loop_access::frames(loop).first(); s != nullptr; s = s->next) {
+      if (!s->done()) frames_.push_back(static_cast<frame*>(s));
+    }
+    std::reverse(frames_.begin(), frames_.end());  // the oldest first
+    for (std::size_t i = 0; i < frames_.size(); ++i) places_.emplace(frames_[i], i);
+    tasks_.resize(frames_.size());
+  }
+
+  std::vector<task_info> take() && {
+    for (std::size_t i = 0; i < frames_.size(); ++i) describe(i);
+    return std::move(tasks_);
+  }
+
+ private:
+  void describe(std::size_t i) {
+    frame& f = *frames_[i];
+    task_info& t = tasks_[i];
+    t.function = function_name(f.where.function_name());
+    t.file = f.where.file_name();
+    t.line = f.where.line();
+    t.age = loop_access::age(loop_, f);
+    if (f.awaiter != nullptr && f.awaiter->waiter != nullptr) set_awaiter(f, *f.awaiter->waiter);
+    cancellable* const waits = f.waiting_on;
+    if (waits == nullptr) {
+      t.waits_for = "it runs";
+    } else if (waits->what == cancellable::kind::operation) {
+      if (const gathering* all = gathering::from(*waits)) {
+        all->each_awaited([&](state& s) { add_awaited(f, s); });
+      } else {
+        t.waits_for = "an operation";
+      }
+    } else {
+      add_awaited(f, static_cast<state&>(*waits));
+    }
+  }
+
+  void add_awaited(frame& f, state& s) {
+    std::string& text = tasks_[places_.at(&f)].waits_for;
+    if (s.done()) {
+      text = "it is about to go on";
+    } else if (s.what == cancellable::kind::frame) {
+      set_awaiter(static_cast<frame&>(s), f);
+    } else {
+      auto& made = static_cast<hand_made_state&>(s);
+      if (!text.empty()) text += ", ";
+      text += made.name();
+      struct adding {
+        task_survey& survey;
+        frame& by;
+        static void add(void* self, state& child) {
+          static_cast<adding*>(self)->survey.add_child(static_cast<adding*>(self)->by, child);
+        }
+      } with{*this, f};
+      made.each_awaited(&adding::add, &with);
+    }
+  }
+
+  // A child of a group, which waits for whoever watches it there.
+  void add_child(frame& by, state& child) {
+    if (child.awaiter != nullptr && child.awaiter->waiter != nullptr) {
+      set_awaiter(*child.awaiter->waiter, by);
+    }
+  }
+
+  void set_awaiter(frame& of, frame& awaiter) {
+    const auto at = places_.find(&of);
+    const auto by = places_.find(&awaiter);
+    if (at != places_.end() && by != places_.end()) tasks_[at->second].awaiter = by->second;
+  }
+
+  event_loop& loop_;
+  std::vector<frame*> frames_;
+  std::unordered_map<const frame*, std::size_t> places_;
+  std::vector<task_info> tasks_;
+};
+
+/// As one says it: "250 ms", "12.5 s", "3 min 20 s", "2 h 5 min", "3 d 4 h".
+inline std::string age_text(event_loop::duration age) {
+  const auto ms = std::chrono::duration_cast<std::chrono::milliseconds>(age).count();
+  const auto two = [](long long all, long long part, const char* large, const char* small) {
+    std::string text = std::to_string(all / part) + large;
+    if (all % part != 0) text += " " + std::to_string(all % part) + small;
+    return text;
+  };
+  if (ms < 1000) return std::to_string(ms) + " ms";
+  if (ms < 60'000) {
+    std::string text = std::to_string(ms / 1000);
+    if (ms / 100 % 10 != 0) text += "." + std::to_string(ms / 100 % 10);
+    return text + " s";
+  }
+  if (ms < 3'600'000) return two(ms / 1000, 60, " min", " s");
+  if (ms < 86'400'000) return two(ms / 60'000, 60, " h", " min");
+  return two(ms / 3'600'000, 24, " d", " h");
+}
+
+inline void append_task(std::string& text, const task_info& t, std::size_t depth) {
+  text.append(2 * std::min<std::size_t>(depth, 40), ' ').append(t.function);
+  // Where combinators stand is nobody's business.
+  if (t.file.find("/pulsar/core/") == std::string::npos) {
+    text.append(" at ").append(t.file).append(":").append(std::to_string(t.line));
+  }
+  text.append(", ").append(age_text(t.age));
+  if (!t.waits_for.empty()) text.append(": ").append(t.waits_for);
+  text += '\n';
+}
+
+}  // namespace detail
+
+/// The coroutines of `loop` as a tree, one a line: whoever is awaited stands below who awaits it.
+/// In the thread of `loop`.
+inline std::string format_tasks(event_loop& loop) {
+  const auto tasks = loop.tasks();
+  // The children of each, the oldest first; behind all, those that nobody awaits.
+  std::vector<std::vector<std::size_t>> children(tasks.size() + 1);
+  for (std::size_t i = 0; i < tasks.size(); ++i) {
+    children[std::min(tasks[i].awaiter, tasks.size())].push_back(i);
+  }
+  struct place {
+    std::size_t task;
+    std::size_t depth;
+  };
+  std::vector<place> todo;  // no recursion: a chain may be long
+  std::string text;
+  const auto enter = [&](std::size_t parent, std::size_t depth) {
+    for (std::size_t i = children[parent].size(); i > 0; --i) {
+      todo.push_back({children[parent][i - 1], depth});
+    }
+  };
+  enter(tasks.size(), 0);
+  while (!todo.empty()) {
+    const place next = todo.back();
+    todo.pop_back();
+    detail::append_task(text, tasks[next.task], next.depth);
+    enter(next.task, next.depth + 1);
+  }
+  return text;
+}
+
+inline std::vector<task_info> event_loop::tasks() {
+  check_thread("tasks");
+  return detail::task_survey(*this).take();
+}
+
+namespace detail {
+
+/// Prints the tasks of one loop, with a heading, in one piece.
+inline void print_tasks(event_loop& loop, std::FILE* to) {
+  const std::string tree = format_tasks(loop);
+  const auto count = std::count(tree.begin(), tree.end(), '\n');
+  std::string text =
+      "-- process " + std::to_string(::getpid()) + ", thread " + std::to_string(::gettid());
+  if (!log_speaker.empty()) text.append(" (").append(log_speaker).append(")");
+  text += ": " + std::to_string(count) + (count == 1 ? " coroutine\n" : " coroutines\n") + tree;
+  std::fwrite(text.data(), 1, text.size(), to);
+  std::fflush(to);
+}
+
+/// Asks the loop of another thread to print its tasks.
+class dump_request : task_node {
+ public:
+  static void send(loop_inbox& to, std::FILE* file) {
+    auto* const made = new dump_request(file);
+    if (!to.push(made)) delete made;
+  }
+
+ private:
+  explicit dump_request(std::FILE* file) noexcept : task_node(&run), file_(file) {}
+
+  static void run(task_node* node, bool drop) {
+    auto* const self = static_cast<dump_request*>(node);
+    if (!drop) print_tasks(*event_loop::running(), self->file_);
+    delete self;
+  }
+
+  std::FILE* file_;
+};
+
+}  // namespace detail
+
+/// Prints the tasks of every loop of the process to `to`, each as `format_tasks` does: those of the
+/// calling thread at once, those of other threads as soon as these come to it, at the latest when
+/// what holds them up has ended. `to` must stay open until then. Any thread.
+inline void dump_tasks(std::FILE* to = stderr) {
+  for (auto& inbox : detail::loop_registry::all()) {
+    if (event_loop* mine = detail::loop_access::loop_to_read(*inbox)) {
+      detail::print_tasks(*mine, to);
+    } else {
+      detail::dump_request::send(*inbox, to);
+    }
+  }
+}
+
+/// Has `loop` call `dump_tasks()` whenever the process receives `signal`, until
+/// `remove_signal_handler`. It needs a loop that comes round: what holds up this one is best seen
+/// in its debug mode.
+inline void dump_tasks_on(int signal, event_loop& loop = event_loop::current()) {
+  loop.add_signal_handler(signal, [] { dump_tasks(); });
+}
+
+}  // namespace pulsar
