@@ -44,6 +44,9 @@ struct resolve_options;
 struct accepted_socket;
 struct received_datagram;
 struct task_info;
+struct stream_options;
+class stream;
+class unique_fd;
 
 /// What an exception handler is told about a failure that nobody else will see.
 struct failure_report {
@@ -290,6 +293,16 @@ class event_loop : detail::loop_data {
   /// The names of an endpoint, looked up in the default executor. Needs resolve.hpp.
   template <class Endpoint>
   future<resolved_name> getnameinfo(const Endpoint& where, int flags = 0);
+
+  /// A stream that reads from, or writes to, a pipe, FIFO, terminal or file. Needs pipe.hpp.
+  template <class Options = stream_options>
+  future<stream> connect_read_pipe(int fd, Options options = {});
+  template <class Options = stream_options>
+  future<stream> connect_read_pipe(unique_fd fd, Options options = {});
+  template <class Options = stream_options>
+  future<stream> connect_write_pipe(int fd, Options options = {});
+  template <class Options = stream_options>
+  future<stream> connect_write_pipe(unique_fd fd, Options options = {});
 
   /// Told of failures that nobody awaits; the default logs them as errors.
   void set_exception_handler(exception_handler f) {
