@@ -45,6 +45,8 @@ struct accepted_socket;
 struct received_datagram;
 struct task_info;
 struct stream_options;
+struct subprocess_options;
+class process;
 class stream;
 class unique_fd;
 
@@ -303,6 +305,12 @@ class event_loop : detail::loop_data {
   future<stream> connect_write_pipe(int fd, Options options = {});
   template <class Options = stream_options>
   future<stream> connect_write_pipe(unique_fd fd, Options options = {});
+
+  /// Starts a program: its name and arguments, then its options. Needs subprocess.hpp.
+  template <class... Command>
+  future<process> subprocess_exec(const Command&... command);
+  template <class Options = subprocess_options>
+  future<process> subprocess_shell(std::string_view command, Options options = {});
 
   /// Told of failures that nobody awaits; the default logs them as errors.
   void set_exception_handler(exception_handler f) {

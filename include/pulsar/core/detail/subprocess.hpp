@@ -1,0 +1,321 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+
+// The machinery of <pulsar/core/subprocess.hpp>: what a child is started with, and who waits for
+// it.
+
+#include <pulsar/core/child.hpp>
+#include <pulsar/core/descriptor.hpp>
+#include <pulsar/core/detail/counted.hpp>
+#include <pulsar/core/detail/descriptor_table.hpp>
+#include <pulsar/core/detail/loop_ref.hpp>
+#include <pulsar/core/detail/waiters.hpp>
+#include <pulsar/core/pipe.hpp>
+#include <pulsar/core/stream.hpp>
+#include <pulsar/core/when_all.hpp>
+
+#include <fcntl.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+namespace pulsar {
+
+/// Where a standard stream of a child comes from or goes to.
+class stdio {
+ public:
+  static const stdio pipe;     ///< A stream of this program: `process::standard_output()`.
+  static const stdio inherit;  ///< Where this program's own goes.
+  static const stdio null;     ///< Nowhere.
+  static const stdio output;   ///< Of standard error: where standard output goes.
+
+  /// A descriptor of this program, which stays open here.
+  static constexpr stdio descriptor(int fd) noexcept { return stdio(fd); }
+
+  constexpr bool operator==(const stdio&) const noexcept = default;
+  /// The descriptor; negative for what is none.
+  constexpr int number() const noexcept { return number_; }
+
+ private:
+  explicit constexpr stdio(int number) noexcept : number_(number) {}
+  int number_;
+};
+inline constexpr stdio stdio::pipe{-2};
+inline constexpr stdio stdio::inherit{-3};
+inline constexpr stdio stdio::null{-4};
+inline constexpr stdio stdio::output{-5};
+
+/// What becomes of a program whose `process` is dropped while it runs.
+enum class dropped_process : std::uint8_t { runs_on, killed };
+
+/// What a child shall be. Views: what they refer to must live until `subprocess_exec` returns.
+struct subprocess_options {
+  stdio standard_input = stdio::inherit;
+  stdio standard_output = stdio::inherit;
+  stdio standard_error = stdio::inherit;
+  /// Applied in order to a copy of this process's environment.
+  std::span<const environment_change> environment{};
+  /// Where it starts; empty: where this process is.
+  std::string_view working_directory{};
+  /// The process group to join, 0 for one of its own; nothing: this process's.
+  std::optional<pid_t> process_group{};
+  /// Descriptors that it has as 3, 4, ... in this order.
+  std::span<const int> descriptors{};
+  /// Of the streams on its pipes.
+  stream_options pipes{};
+  dropped_process if_dropped = dropped_process::runs_on;
+};
+
+namespace detail {
+
+/// The words of a command and its options.
+class command_line {
+ public:
+  template <class T>
+  void add(const T& part) {
+    static_assert(
+        std::is_convertible_v<const T&, std::string_view> || std::is_same_v<T, subprocess_options>,
+        "subprocess_exec takes texts, and subprocess_options at the end");
+    if constexpr (std::is_same_v<T, subprocess_options>) {
+      options_ = part;
+    } else {
+      words_.emplace_back(std::string_view(part));
+    }
+  }
+
+  const std::vector<std::string>& words() const noexcept { return words_; }
+  const subprocess_options& options() const noexcept { return options_; }
+
+ private:
+  std::vector<std::string> words_;
+  subprocess_options options_{};
+};
+
+/// A child and those who wait for it. One thread. Counted by its `process`, by calls of
+/// `communicate`, and once while the loop watches it.
+class process_core final : public counted_here, descriptor_waiter {
+ public:
+  process_core(event_loop& loop, child started, const subprocess_options& options)
+      : loop_(loop),
+        child_(std::move(started)),
+        has_group_(options.process_group == 0),
+        if_dropped_(options.if_dropped) {
+    loop_access::local<descriptor_table>(loop).wait(child_.handle(), direction::in, *this);
+    take();
+  }
+
+  /// `which`: 0, 1, 2.
+  void set_pipe(std::size_t which, stream pipe) { pipes_[which].emplace(std::move(pipe)); }
+  bool has_pipe(std::size_t which) const noexcept { return pipes_[which].has_value(); }
+  stream& pipe(std::size_t which) {
+    static constexpr const char* names[] = {"standard_input", "standard_output", "standard_error"};
+    if (pipes_[which]) return *pipes_[which];
+    if (let_go_) throw error(errc::closed, "the process was dropped");
+    throw error(std::make_error_code(std::errc::invalid_argument),
+                std::string(names[which]) +
+                    "() of a process that was started without a pipe there: "
+                    "set subprocess_options::" +
+                    names[which] + " to stdio::pipe");
+  }
+
+  pid_t pid() const noexcept { return child_.pid(); }
+  std::optional<exit_status> status() const noexcept { return status_; }
+
+  event_loop& loop(const char* what) const {
+    if (event_loop* const open = loop_.get()) return *open;
+    throw error(errc::loop_closed, what);
+  }
+
+  future<exit_status> wait() {
+    event_loop& open = loop("process::wait");
+    return status_ ? settled<exit_status>(open, *status_) : waiting_.wait(open);
+  }
+
+  bool send_signal(int number) { return child_.signal(number); }
+
+  bool signal_group(int number) {
+    if (!has_group_) {
+      throw error(std::make_error_code(std::errc::invalid_argument),
+                  "signal_group of a process that has no group of its own: start it with "
+                  ".process_group = 0");
+    }
+    // Its number stays its group's as long as it was not reaped.
+    if (!child_.running()) return false;
+    if (::kill(-child_.pid(), number) == 0) return true;
+    if (errno == ESRCH) return false;
+    throw_system_error(errno, "cannot send signal " + std::to_string(number) +
+                                  " to process group " + std::to_string(child_.pid()));
+  }
+
+  /// What `communicate` has read of it so far.
+  std::string& collected(std::size_t which) noexcept { return collected_[which - 1]; }
+
+  bool is_let_go() const noexcept { return let_go_; }
+  void let_go() noexcept {
+    let_go_ = true;
+    for (auto& each : pipes_) each.reset();
+    if (if_dropped_ != dropped_process::killed) return;
+    try {
+      child_.signal(SIGKILL);
+    } catch (...) {  // it has become somebody else's
+    }
+  }
+
+ private:
+  bool attempt() noexcept override {
+    status_ = child_.try_wait();
+    if (!status_) return false;
+    leave();
+    while (!waiting_.empty()) waiting_.wake_first(*status_);
+    drop();
+    return true;
+  }
+
+  void give_up(std::error_code why) noexcept override {
+    waiting_.fail_all(std::make_exception_ptr(error(why)));
+    drop();
+  }
+
+  const loop_ref loop_;
+  child child_;
+  std::optional<exit_status> status_;
+  waiting_line<exit_status> waiting_;
+  std::array<std::optional<stream>, 3> pipes_;
+  std::array<std::string, 2> collected_;
+  bool let_go_ = false;
+  const bool has_group_;
+  const dropped_process if_dropped_;
+};
+
+struct pipe_pair {
+  unique_fd read_end;
+  unique_fd write_end;
+};
+
+inline pipe_pair make_pipe() {
+  int ends[2];
+  if (::pipe2(ends, O_CLOEXEC) != 0) throw_system_error(errno, "cannot make a pipe");
+  pipe_pair made{unique_fd(ends[0]), unique_fd(ends[1])};
+  made.read_end = above_standard(std::move(made.read_end));
+  made.write_end = above_standard(std::move(made.write_end));
+  return made;
+}
+
+inline int source_of(stdio from, int inherited) noexcept {
+  if (from == stdio::inherit) return ::fcntl(inherited, F_GETFD) >= 0 ? inherited : null_device;
+  return from == stdio::null ? null_device : from.number();
+}
+
+template <class = void>
+counted_pointer<process_core> start_process(event_loop& loop, const command_line& line) {
+  const subprocess_options& options = line.options();
+  const stdio wanted[] = {options.standard_input, options.standard_output, options.standard_error};
+  unique_fd mine[3];
+  unique_fd theirs[3];
+  int sources[3];
+  for (int i = 0; i < 3; ++i) {
+    const auto at = static_cast<std::size_t>(i);
+    if (wanted[i] == stdio::pipe) {
+      pipe_pair made = make_pipe();
+      mine[at] = std::move(i == 0 ? made.write_end : made.read_end);
+      theirs[at] = std::move(i == 0 ? made.read_end : made.write_end);
+      set_non_blocking(mine[at].get());
+      sources[at] = theirs[at].get();
+    } else if (wanted[i] == stdio::output) {
+      if (i != 2) {
+        throw error(std::make_error_code(std::errc::invalid_argument),
+                    "stdio::output is for standard error alone");
+      }
+      sources[at] = sources[1];
+    } else {
+      sources[at] = source_of(wanted[i], i);
+    }
+  }
+  child_options given;
+  given.executable = line.words().empty() ? std::string_view() : line.words()[0];
+  given.arguments = line.words();
+  given.environment = options.environment;
+  given.descriptors = options.descriptors;
+  given.standard_input = sources[0];
+  given.standard_output = sources[1];
+  given.standard_error = sources[2];
+  given.working_directory = options.working_directory;
+  given.process_group = options.process_group;
+  ignore_broken_pipes();
+  child started = spawn_child(given);
+  const counted_pointer<process_core> made(new process_core(loop, std::move(started), options));
+  for (std::size_t i = 0; i < 3; ++i) {
+    if (!mine[i]) continue;
+    made->set_pipe(i,
+                   stream(new_descriptor_stream<>(loop, std::move(mine[i]), descriptor_kind::other),
+                          options.pipes, loop));
+  }
+  return made;
+}
+
+/// Writes the input in pieces, and ends it. Who does not want it is no failure.
+template <class = void>
+future<> feed(event_loop&, counted_pointer<process_core> to, std::string input) {
+  constexpr std::size_t piece = 64 * 1024;
+  if (!to->has_pipe(0) && input.empty()) co_return;
+  try {
+    for (std::size_t at = 0; at < input.size(); at += piece) {
+      to->pipe(0).write(std::string_view(input).substr(at, piece));
+      co_await to->pipe(0).drain();
+    }
+    co_await to->pipe(0).close();
+  } catch (const std::system_error& e) {
+    if (e.code() != std::errc::broken_pipe && e.code() != std::errc::connection_reset &&
+        !to->is_let_go()) {
+      throw;
+    }
+  }
+}
+
+/// Reads all output of one kind, into the core: it is not lost if this is given up.
+template <class = void>
+future<> collect(event_loop&,
+                 counted_pointer<process_core> from,
+                 std::size_t which,
+                 std::size_t limit) {
+  if (!from->has_pipe(which)) co_return;
+  try {
+    const std::string more = co_await from->pipe(which).read_to_end(limit);
+    from->collected(which) += more;
+  } catch (...) {
+    if (!from->is_let_go()) throw;
+  }
+}
+
+template <class Output>
+future<Output> communicate(event_loop& loop,
+                           counted_pointer<process_core> with,
+                           std::string input,
+                           std::size_t limit) {
+  auto fed = feed<>(loop, with, std::move(input));
+  auto output = collect<>(loop, with, 1, limit);
+  auto errors = collect<>(loop, with, 2, limit);
+  co_await when_all(std::move(fed), std::move(output), std::move(errors));
+  if (with->is_let_go()) throw error(errc::closed, "the process was dropped");
+  co_await with->wait();
+  Output all{std::exchange(with->collected(1), {}), std::exchange(with->collected(2), {}),
+             *with->status()};
+  co_return all;
+}
+
+}  // namespace detail
+
+}  // namespace pulsar
