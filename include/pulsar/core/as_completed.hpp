@@ -113,6 +113,7 @@ class [[nodiscard("the futures in it are cancelled when it is dropped")]] comple
     }
 
     void give_up() noexcept {
+      for (auto& f : futures) f.cancel();
       waiting.fail_all(std::make_exception_ptr(error(errc::broken_promise)));
       futures.clear();
     }

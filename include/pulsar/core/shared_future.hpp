@@ -20,9 +20,17 @@
 
 namespace pulsar {
 
+template <class T = void>
+class shared_future;
+
+namespace detail {
+template <class T>
+const state* state_of(const shared_future<T>& f) noexcept;
+}
+
 /// A future that is copied and awaited as often as one likes. Its copies belong to the thread of
 /// its loop. The result stays in it: it is there as long as a copy is.
-template <class T = void>
+template <class T>
 class shared_future {
  public:
   /// What awaiting gives: `const T&`, but `T` itself for a reference or nothing.
@@ -40,7 +48,11 @@ class shared_future {
   bool valid() const noexcept { return source_ != nullptr; }
 
   /// True when there is a result or a failure.
-  bool done() const noexcept { return checked().done(); }
+  bool done() const noexcept {
+    const bool is_done = checked().done();
+    if (is_done) checked().seen |= detail::state::end_seen;
+    return is_done;
+  }
 
   /// True when it failed with `errc::cancelled`.
   bool cancelled() const noexcept {
@@ -57,7 +69,7 @@ class shared_future {
   /// The failure, or null; then it counts as seen. Throws `errc::not_ready` before `done()`.
   std::exception_ptr exception() const {
     if (!done()) throw error(errc::not_ready, "exception() of a pending future");
-    checked().observed = true;
+    checked().observe();
     return checked().progress == detail::status::failed ? checked().failure : nullptr;
   }
 
@@ -93,6 +105,9 @@ class shared_future {
   operator future<value_type>() const { return wait(*this); }
 
  private:
+  template <class U>
+  friend const detail::state* detail::state_of(const shared_future<U>& f) noexcept;
+
   static future<value_type> wait(shared_future self) { co_return co_await self; }
 
   detail::state& checked() const noexcept {
@@ -105,5 +120,15 @@ class shared_future {
 
 template <class T>
 shared_future(future<T>) -> shared_future<T>;
+
+namespace detail {
+
+/// Null if it is empty.
+template <class T>
+const state* state_of(const shared_future<T>& f) noexcept {
+  return f.source_ ? &f.source_->what() : nullptr;
+}
+
+}  // namespace detail
 
 }  // namespace pulsar

@@ -128,7 +128,9 @@ struct next_awaiter_base : future_awaiter {
       if (s.progress == status::failed) throw_from_await(waiter, s);
       if (owned != nullptr) throw error(errc::cancelled, "the generator was dropped");
     }
-    return s.done() ? nullptr : static_cast<generator_frame&>(s).item;
+    if (!s.done()) return static_cast<generator_frame&>(s).item;
+    s.seen |= state::end_seen;
+    return nullptr;
   }
 
  private:
@@ -195,8 +197,12 @@ class generator_promise final : public generator_frame {
   requires(sizeof...(Args) > 0) explicit generator_promise(Args&... args)
       : generator_promise(made{}, loop_of(args...)) {}
 
-  generator<T> get_return_object() noexcept {
-    static_assert(alignof(generator_promise) <= __STDCPP_DEFAULT_NEW_ALIGNMENT__);
+  generator<T> get_return_object(
+      std::source_location here = std::source_location::current()) noexcept {
+    static_assert(alignof(generator_promise) <= __STDCPP_DEFAULT_NEW_ALIGNMENT__,
+                  "a coroutine's frame does not heed the alignment of this type: give "
+                  "std::unique_ptrs to it");
+    this->where = here;
     return generator<T>(this);
   }
 

@@ -86,6 +86,7 @@ struct shared_waiter : continuation, cancellable {
       throw error(errc::cancelled);
     }
     state& s = source->what();
+    s.seen |= state::end_seen;
     if (s.progress != status::value) throw_no_value(s);
     return s;
   }
