@@ -12,7 +12,7 @@ if(DEFINED SOURCE_DIR)
 endif()
 
 # Lower ones first: a header includes headers of its own folder and of those before it.
-set(order core actors apps/application apps/socket apps/http)
+set(order core actors testing apps/application apps/socket apps/http)
 set(longest 400)
 
 set(failures "")

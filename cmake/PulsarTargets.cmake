@@ -14,15 +14,16 @@ if((CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_
 endif()
 
 # pulsar_layer(<name>
+#   [OPTIONAL]                                left out, with a message, if its packages are missing
 #   FOLDERS <folder of include/pulsar>...     all headers below them
 #   [COMPONENTS <lower component>...]
 #   [PACKAGES <package>:<least version>:<its Debian package>...]
 #   [LINKS <target>...])
 #
-# Makes pulsar::<name>. As a subproject a component whose packages are missing is left out, with a
+# Makes pulsar::<name>. As a subproject any component whose packages are missing is left out, with a
 # message; `pulsar` itself is never left out.
 function(pulsar_layer name)
-  cmake_parse_arguments(layer "" "" "FOLDERS;COMPONENTS;PACKAGES;LINKS" ${ARGN})
+  cmake_parse_arguments(layer "OPTIONAL" "" "FOLDERS;COMPONENTS;PACKAGES;LINKS" ${ARGN})
 
   foreach(lower IN LISTS layer_COMPONENTS)
     if(NOT TARGET pulsar::${lower})
@@ -38,7 +39,7 @@ function(pulsar_layer name)
     if(NOT ${package_name}_FOUND)
       set(sentence "pulsar::${name} needs ${package_name} ${package_version} or later, which was \
 not found (on Debian: apt-get install ${package_debian})")
-      if(PROJECT_IS_TOP_LEVEL OR name STREQUAL "pulsar")
+      if((PROJECT_IS_TOP_LEVEL AND NOT layer_OPTIONAL) OR name STREQUAL "pulsar")
         message(FATAL_ERROR "${sentence}")
       endif()
       message(STATUS "${sentence}: left out")

@@ -6,7 +6,8 @@
 #   run    installs what is missing, builds, and serves "Hello, World!" until Ctrl-C (the default)
 #   test   the whole check: GCC with sanitizers, thread sanitizer, Clang, instruction counts
 #   bench  all benchmarks; --json prints their rows as JSON and nothing else
-#   soak   what takes long: each fuzz target for PULSAR_SOAK_SECONDS (120), and tests/soak/*.sh
+#   soak   what takes long: each fuzz target for PULSAR_SOAK_SECONDS (120), seeds of the virtual clock
+#          for as long (600), and tests/soak/*.sh
 #
 # All that is built goes to PULSAR_BUILD_DIR (build/ beside the sources), with PULSAR_JOBS compilers
 # at a time (as many as there are processors and gigabytes).
@@ -99,8 +100,8 @@ run test bench soak|asio/version.hpp|libasio-dev|asio-devel|asio|Asio 1.22 or la
 run test bench soak|fmt/format.h|libfmt-dev|fmt-devel|fmt|fmt 9 or later
 run test bench soak|CLI/CLI.hpp|libcli11-dev|cli11-devel|cli11|CLI11 2 or later
 run test bench soak|curl|curl|curl|curl|curl
-test|doctest/doctest.h|doctest-dev|doctest-devel|doctest|doctest 2.4 or later
-test|gcc_sanitizers|g++|libasan libubsan libtsan|gcc|the sanitizers of GCC
+test soak|doctest/doctest.h|doctest-dev|doctest-devel|doctest|doctest 2.4 or later
+test soak|gcc_sanitizers|g++|libasan libubsan libtsan|gcc|the sanitizers of GCC
 test soak|clang|clang-16|clang|clang|Clang 16 or later
 test bench soak|valgrind|valgrind|valgrind|valgrind|valgrind, which counts instructions
 bench soak|strace|strace|strace|strace|strace, which counts system calls
@@ -288,8 +289,18 @@ word_bench() {
   phase "All benchmarks have run." >&2
 }
 
+# GCC's sanitizers cannot start where addresses are too random.
+without_random_addresses() {
+  if command -v setarch >/dev/null && setarch -R true 2>/dev/null; then
+    setarch -R "$@"
+  else
+    "$@"
+  fi
+}
+
 word_soak() {
   seconds=${PULSAR_SOAK_SECONDS:-120}
+  seed_seconds=${PULSAR_SOAK_SECONDS:-600}
   export PULSAR_SOAK_SECONDS="$seconds"
   clang=$(find_clang)
   phase "Building the fuzz targets with $clang and libFuzzer."
@@ -298,6 +309,18 @@ word_soak() {
   phase "Building examples and benchmarks with GCC, optimised."
   configure release -DCMAKE_CXX_COMPILER=g++
   compile release
+
+  phase "Building the tests of the virtual clock with GCC and sanitizers."
+  configure dev -DCMAKE_CXX_COMPILER=g++
+  compile dev tests_testing
+
+  # Other seeds each time; one that fails is told.
+  phase "Trying orders of coroutines for $seed_seconds s, from seed $(date +%s)000 on."
+  PULSAR_SEED_SECONDS="$seed_seconds" PULSAR_FIRST_SEED="$(date +%s)000" \
+    without_random_addresses "$build/dev/tests/tests_testing" \
+    --source-file='*/seeded_world_test.cpp' ||
+    fail "a world of coroutines broke a promise; PULSAR_SEED repeats it: see tests/testing/\
+seeded_world_test.cpp"
 
   for source in "$root"/tests/fuzz/*_fuzz.cpp; do
     [ -e "$source" ] || continue

@@ -89,7 +89,13 @@ if(PULSAR_INSTALL)
   # Who asks for no component needs none of their packages.
   pulsar_add_consumer(no_needless_package find_package -DCMAKE_PREFIX_PATH=${staged}
                       -DCMAKE_DISABLE_FIND_PACKAGE_CLI11=ON)
-  foreach(name IN ITEMS complete find_package find_component no_needless_package)
+  set(consumers complete find_package find_component no_needless_package)
+  if(TARGET pulsar::testing)
+    pulsar_add_consumer(find_testing find_package -DCMAKE_PREFIX_PATH=${staged}
+                        -DCONSUMER_COMPONENTS=testing)
+    list(APPEND consumers find_testing)
+  endif()
+  foreach(name IN LISTS consumers)
     set_tests_properties(${PULSAR_TEST_PREFIX}package.${name} PROPERTIES FIXTURES_REQUIRED package)
   endforeach()
 

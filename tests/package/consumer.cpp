@@ -12,6 +12,18 @@
 #include <CLI/CLI.hpp>
 #endif
 
+#ifdef CONSUMER_HAS_TESTING
+#define DOCTEST_CONFIG_IMPLEMENT
+#include <pulsar/core/timeout.hpp>
+#include <pulsar/testing.hpp>
+
+CORO_TEST_CASE_SEEDS(3, "a user's coroutine") {
+  auto& loop = pulsar::event_loop::current();
+  co_await pulsar::sleep(std::chrono::hours(1));
+  CHECK(loop.time().time_since_epoch() == std::chrono::hours(1));
+}
+#endif
+
 #include <cstdlib>
 
 #ifndef ASIO_STANDALONE
@@ -19,6 +31,9 @@
 #endif
 
 int main() {
+#ifdef CONSUMER_HAS_TESTING
+  if (doctest::Context().run() != 0) return EXIT_FAILURE;
+#endif
 #ifdef CONSUMER_HAS_COMMAND_LINE
   const CLI::App command_line("consumer");
 #endif
