@@ -42,6 +42,7 @@ namespace pulsar {
 
 namespace detail {
 class stream_core;
+struct stream_access;
 }
 
 /// How much a stream holds, and how its socket behaves.
@@ -187,6 +188,8 @@ class stream {
   const stream_options& options() const noexcept;
 
  private:
+  friend struct detail::stream_access;
+
   detail::stream_core& core() const noexcept;
 
   template <class Reader, class... Args>

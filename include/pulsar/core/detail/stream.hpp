@@ -55,6 +55,14 @@ struct stream_reader : hand_made_state {
   bool fail_at_end(const stream_core& from);
 };
 
+/// Told when bytes have gone and when a write has failed, in the middle of it: it looks later.
+struct write_observer {
+  virtual void on_write() noexcept = 0;
+
+ protected:
+  ~write_observer() = default;
+};
+
 /// Belongs to the thread of its loop. Counted by its stream, by the flush that is due, and by
 /// `close` while that is under way.
 class stream_core final : public counted_here {
@@ -124,6 +132,7 @@ class stream_core final : public counted_here {
   const stream_options options;
   std::uint64_t bytes_read = 0;
   std::uint64_t bytes_written = 0;
+  write_observer* observer = nullptr;
 
  private:
   static constexpr std::size_t least_room = 2 * 1024;  // of a read that waits
@@ -199,6 +208,10 @@ class stream_core final : public counted_here {
   bool no_more_ = false;  // writes
   bool closing_ = false;
   shut shut_ = shut::no;
+};
+
+struct stream_access {
+  static stream_core& core(const stream& s) noexcept { return *s.core_; }
 };
 
 void stream_reader::on_cancelled() noexcept {
@@ -420,6 +433,7 @@ inline void stream_core::on_written() noexcept {
 // Some bytes are gone.
 inline void stream_core::sent() noexcept {
   if (unsent() == 0) release_buffers();
+  if (observer != nullptr) observer->on_write();
   if (unsent() > options.low_water) return;
   while (!drainers_.empty()) drainers_.wake_first();
 }
@@ -434,6 +448,7 @@ inline void stream_core::fail_writes(std::error_code why) noexcept {
   sending_ = buffer();
   queued_ = buffer();
   shut_ = shut::done;
+  if (observer != nullptr) observer->on_write();
   const std::exception_ptr failure = write_failure();
   drainers_.fail_all(failure);
   closers_.fail_all(failure);
