@@ -185,6 +185,32 @@ TEST_SUITE("shared_future") {
     CHECK(seen.all == std::vector<std::string>{"broken"});
   }
 
+  TEST_CASE("a failure that somebody asked for is not reported") {
+    event_loop loop(clock_kind::virtual_time);
+    reports seen(loop);
+    {
+      promise<int> p(loop);
+      const shared_future f(p.get_future());
+      CHECK_THROWS_AS(static_cast<void>(f.exception()), pulsar::error);
+      p.set_exception(std::make_exception_ptr(std::runtime_error("broken")));
+      CHECK(f.exception() != nullptr);
+    }
+    const shared_future good(pulsar::make_ready_future(1));
+    CHECK(good.exception() == nullptr);
+    CHECK(seen.all.empty());
+  }
+
+  TEST_CASE("debug mode does not take a shared result for one that nobody looked at") {
+    event_loop loop(clock_kind::virtual_time);
+    loop.set_debug(true);
+    reports seen(loop);
+    {
+      const shared_future f(pulsar::make_ready_future(1));
+      CHECK(f.result() == 1);
+    }
+    CHECK(seen.all.empty());
+  }
+
   TEST_CASE("an empty one says so") {
     event_loop loop(clock_kind::virtual_time);
     shared_future<int> empty;

@@ -62,6 +62,7 @@ class shared_future {
   /// The result, or throws the failure. Throws `errc::not_ready` before `done()`.
   value_type result() const {
     detail::state& s = checked();
+    s.seen |= detail::state::end_seen;
     if (s.progress != detail::status::value) detail::throw_no_value(s);
     return detail::value_of<T>(s);
   }
