@@ -44,6 +44,12 @@ future<std::vector<std::string>> handle(int levels) {
   co_return seen;
 }
 
+// Work that begins the next piece of work.
+future<> begin_anew(event_loop& loop, int times) {
+  co_await pulsar::sleep(0s, loop);
+  if (times > 0) with_value(depth, times, [&] { begin_anew(loop, times - 1).detach(); });
+}
+
 std::vector<std::string> logged;
 void keep_log(pulsar::log_level, std::string_view line) { logged.emplace_back(line); }
 
@@ -165,6 +171,33 @@ TEST_SUITE("context") {
     loop.run_until_complete([] { return pulsar::sleep(1ms); });
     f = {};
     CHECK(value.use_count() == 1);
+  }
+
+  TEST_CASE("the parameters of a coroutine that nobody owns end in its context") {
+    struct noting {
+      explicit noting(std::string& w) : where(&w) {}
+      noting(noting&& other) noexcept : where(std::exchange(other.where, nullptr)) {}
+      noting& operator=(noting&&) = delete;
+      ~noting() {
+        if (where != nullptr) *where = trace_id.get();
+      }
+      std::string* where;
+    };
+    const auto job = [](event_loop& own, noting) -> future<> {
+      co_await pulsar::sleep(1ms, own);
+    };
+    std::string seen;
+    event_loop loop(clock_kind::virtual_time);
+    with_value(trace_id, "abc", [&] { job(loop, noting(seen)).detach(); });
+    loop.run_until_complete([] { return pulsar::sleep(2ms); });
+    CHECK(seen == "abc");
+  }
+
+  TEST_CASE("a hundred thousand values, each within the one before, take no stack") {
+    event_loop loop(clock_kind::virtual_time);
+    begin_anew(loop, 100'000).detach();
+    loop.context().run();
+    CHECK(depth.get() == 0);
   }
 
   TEST_CASE("log fields stand in front of what is logged, and nest") {

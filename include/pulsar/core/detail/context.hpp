@@ -20,7 +20,7 @@ struct context_addition {
   context_addition& operator=(const context_addition&) = delete;
   virtual inline ~context_addition();
 
-  context* const outer;        // may be null
+  context* outer;              // may be null
   const void* key = nullptr;   // of `value`
   const void* value = nullptr;
   std::string fields;          // what a log line says beside the name
@@ -47,7 +47,7 @@ struct context {
   context_addition* addition = nullptr;
 
  private:
-  [[gnu::noinline]] void end() noexcept { delete this; }  // out of the way of every coroutine
+  [[gnu::noinline]] inline void end() noexcept;  // out of the way of every coroutine
 };
 
 context_addition::context_addition(context* o) : outer(o) {
@@ -57,6 +57,16 @@ context_addition::context_addition(context* o) : outer(o) {
 }
 context_addition::~context_addition() {
   if (outer != nullptr) outer->drop();
+}
+
+// With it end those that only it has added to: a loop, for there is no limit to how many.
+void context::end() noexcept {
+  for (context* last = this; last != nullptr;) {
+    context* const outer =
+        last->addition == nullptr ? nullptr : std::exchange(last->addition->outer, nullptr);
+    delete last;
+    last = outer != nullptr && --outer->count == 0 ? outer : nullptr;
+  }
 }
 
 inline constinit thread_local context* this_context = nullptr;

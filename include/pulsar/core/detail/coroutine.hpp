@@ -106,7 +106,11 @@ consteval bool may_own_frames() {
   if (f.callbacks != nullptr) schedule_callbacks(f);
   if (!f.abandoned) return true;
   if (f.progress == status::failed) report_unseen(f.loop, f.failure, f.where);
+  context* const worked_for = f.works_for;
+  if (worked_for != nullptr) worked_for->take();  // parameters go last, and may look at it
   f.handle.destroy();
+  this_context = nullptr;
+  if (worked_for != nullptr) worked_for->drop();
   return false;
 }
 
