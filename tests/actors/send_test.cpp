@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include <pulsar/actors/send.hpp>
+#include <pulsar/core/when_all.hpp>
 
 #include "actors/local_spawn.hpp"
 #include "actors/log_capture.hpp"
@@ -114,6 +115,11 @@ class jester : public pulsar::actor<jester> {
   int calls_ = 0;
 };
 
+future<int> after_ms(int n) {
+  co_await sleep(std::chrono::milliseconds(n));
+  co_return n;
+}
+
 // Runs the body with an actor that lives by that policy.
 template <class Policy, class A, class Body>
 future<> with_actor_in_loop(Body body) {
@@ -144,6 +150,22 @@ TEST_SUITE("send") {
       const std::string log = co_await send(bank, "log"_cmd);
       CHECK(log == "annbob");
     });
+  }
+
+  TEST_CASE("F16: several messages in one go give their results in their places") {
+    const auto ask_all = [](actor_ref<ledger> bank) -> future<> {
+      auto answers = co_await pulsar::when_all(
+          send(bank, cmd::run, pulsar::fn<&after_ms>, 12), send(bank, cmd::ping),
+          send(bank, cmd::echo, 7), send(bank, cmd::run, pulsar::fn<&after_ms>, 21),
+          send(bank, cmd::echo, "ciao"));
+      CHECK(std::get<0>(answers) == 12);
+      CHECK(std::get<1>(answers) == "pong");
+      CHECK(std::get<2>(answers) == 7);
+      CHECK(std::get<3>(answers) == 21);
+      CHECK(std::get<4>(answers) == "ciao");
+    };
+    with_actor<concurrency::coroutine>(ask_all);
+    with_actor<concurrency::thread>(ask_all);
   }
 
   TEST_CASE_TEMPLATE("each overload goes by its own name", Policy, concurrency::coroutine,

@@ -269,7 +269,7 @@ TEST_SUITE("future") {
     CHECK(&std::get<0>(both) == &target);
   }
 
-  TEST_CASE("a failure of any type is rethrown as what it was") {
+  TEST_CASE("C5: a failure of any type is rethrown as what it was") {
     event_loop loop;
     const auto run = [&](auto what) {
       return [](event_loop& l, auto thrown) -> future<int> {
@@ -315,7 +315,7 @@ TEST_SUITE("future") {
     CHECK_FALSE(given.valid());
   }
 
-  CORO_TEST_CASE("awaiting what is done does not suspend") {
+  CORO_TEST_CASE("C19 F13: a plain value is a future that is done, and awaiting it does not suspend") {
     auto& loop = event_loop::current();
     bool ran = false;
     loop.call_soon([&] { ran = true; });
@@ -696,7 +696,7 @@ TEST_SUITE("future") {
     CHECK(held.use_count() == 1);
   }
 
-  CORO_TEST_CASE("then chains functions and functions that return futures") {
+  CORO_TEST_CASE("C4: then chains functions and functions that return futures") {
     auto& loop = event_loop::current();
     auto p = loop.create_future<int>();
     auto f = p.get_future()
@@ -738,6 +738,69 @@ TEST_SUITE("future") {
     CHECK(text == "late");
   }
 
+  CORO_TEST_CASE("C6: a function that returns a future holds the chain up until that is done") {
+    auto& loop = event_loop::current();
+    auto first = loop.create_future<std::string>();
+    auto second = loop.create_future<std::string>();
+    auto chained = first.get_future().then([f = second.get_future()](std::string name) mutable {
+      return std::move(f).then([name](std::string later) { return name + " " + later; });
+    });
+    first.set_value("ciao");
+    co_await pulsar::sleep(1ms);
+    CHECK_FALSE(chained.done());
+    second.set_value("luca");
+    const std::string text = co_await std::move(chained);
+    CHECK(text == "ciao luca");
+  }
+
+  CORO_TEST_CASE("C7 C8: a coroutine that awaits a chain gets what that ends with") {
+    for (const bool fails : {false, true}) {
+      auto& loop = event_loop::current();
+      auto first = loop.create_future<int>();
+      auto second = loop.create_future<int>();
+      const auto wait = [](future<int> f) -> future<std::string> {
+        try {
+          co_return std::to_string(co_await std::move(f));
+        } catch (const std::runtime_error& e) {
+          co_return e.what();
+        }
+      };
+      auto waiting = wait(first.get_future().then(
+          [f = second.get_future()](int) mutable { return std::move(f); }));
+      first.set_value(1);
+      co_await pulsar::sleep(1ms);
+      CHECK_FALSE(waiting.done());
+      if (fails) {
+        second.set_exception(std::make_exception_ptr(std::runtime_error("broken")));
+      } else {
+        second.set_value(2);
+      }
+      const std::string text = co_await std::move(waiting);
+      CHECK(text == (fails ? "broken" : "2"));
+    }
+  }
+
+  CORO_TEST_CASE("C18: a guard around awaits sees an error that comes after them") {
+    std::vector<std::string> seen;
+    const auto guarded = [](std::vector<std::string>& to) -> future<> {
+      struct guard {
+        explicit guard(std::vector<std::string>& t) : list(t) { list.push_back("entered"); }
+        ~guard() { list.push_back(std::uncaught_exceptions() > 0 ? "left by a throw" : "left"); }
+        std::vector<std::string>& list;
+      };
+      try {
+        const guard here(to);
+        co_await pulsar::sleep(1ms);
+        co_await pulsar::sleep(1ms);
+        throw std::runtime_error("late");
+      } catch (const std::runtime_error& e) {
+        to.push_back(e.what());
+      }
+    };
+    co_await guarded(seen);
+    CHECK(seen == std::vector<std::string>{"entered", "left by a throw", "late"});
+  }
+
   TEST_CASE("cancelling what then returned cancels what it waits for") {
     event_loop loop;
     promise<int> p(loop);
@@ -758,7 +821,7 @@ TEST_SUITE("future") {
 
   // ---- cancellation
 
-  TEST_CASE("cancel reaches the innermost await, and every one is told on the way out") {
+  TEST_CASE("C9: cancel reaches the innermost await, and every one is told on the way out") {
     event_loop loop(clock_kind::virtual_time);
     std::vector<int> told;
     const auto inner = [](event_loop& l, std::vector<int>& t) -> future<> {

@@ -4,12 +4,15 @@
 #include <pulsar/core/timeout.hpp>
 
 #include <asio/executor_work_guard.hpp>
+#include <asio/io_context.hpp>
 
 #include "support/coro_test.hpp"
 #include "support/futures.hpp"
 
 #include <atomic>
 #include <chrono>
+#include <cstddef>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <stdexcept>
@@ -251,7 +254,74 @@ TEST_SUITE("run_threadsafe") {
     future_test::run(loop);
   }
 
-  TEST_CASE("many threads ask one loop at once, and another one asks it by callbacks") {
+  // ---- several loops
+
+  TEST_CASE("F10: loops of several threads run at once, each the current one of its own") {
+    const loop_thread one;
+    const loop_thread two;
+    event_loop mine;
+    const auto current = [] { return &event_loop::current(); };
+    auto first = run_threadsafe(one.loop(), current);
+    auto second = run_threadsafe(two.loop(), current);
+    CHECK(first.get() == &one.loop());
+    CHECK(second.get() == &two.loop());
+    CHECK(one.id() != two.id());
+    CHECK(current() == &mine);
+  }
+
+  TEST_CASE("F12: what is settled by another thread resumes a coroutine in its own") {
+    std::thread::id resumed;
+    event_loop loop;
+    const auto wait = [](future<int> f, std::thread::id& where) -> future<int> {
+      const int value = co_await std::move(f);
+      where = std::this_thread::get_id();
+      co_return value;
+    };
+    pulsar::promise<int> p(loop);
+    auto waiting = wait(p.get_future(), resumed);
+    std::thread other([&] { loop.call_soon_threadsafe([&p] { p.set_value(7); }); });
+    CHECK(loop.run_until_complete(std::move(waiting)) == 7);
+    CHECK(resumed == std::this_thread::get_id());
+    other.join();
+  }
+
+  TEST_CASE("loops of several threads pass work around in a circle") {
+    constexpr int rounds = 300;
+    std::vector<std::unique_ptr<loop_thread>> ring;
+    for (int i = 0; i < 3; ++i) ring.push_back(std::make_unique<loop_thread>());
+    std::atomic<int> hops{0};
+    std::vector<std::thread::id> wrong;
+    std::function<void(int)> pass = [&](int n) {
+      auto& here = *ring[static_cast<std::size_t>(n) % ring.size()];
+      if (std::this_thread::get_id() != here.id()) wrong.push_back(here.id());
+      if (++hops == rounds) return;
+      ring[static_cast<std::size_t>(n + 1) % ring.size()]->loop().call_soon_threadsafe(
+          [&pass, n] { pass(n + 1); });
+    };
+    ring[0]->loop().call_soon_threadsafe([&] { pass(0); });
+    while (hops < rounds) std::this_thread::yield();
+    ring.clear();
+    CHECK(wrong.empty());
+  }
+
+  TEST_CASE("a loop on the user's context, in a thread of the user's, is asked like any other") {
+    asio::io_context context;
+    event_loop loop(context);
+    std::optional<asio::executor_work_guard<asio::io_context::executor_type>> work(
+        context.get_executor());
+    std::thread outside([&] {
+      auto text = run_threadsafe(loop, [] { return slow_text("abc"); });
+      CHECK(text.get() == "abc");
+      auto limited = run_threadsafe(loop, [] { return pulsar::sleep(1h); });
+      CHECK(error_of([&] { limited.get(1ms); }) == errc::timed_out);
+      loop.call_soon_threadsafe([&] { work.reset(); });
+    });
+    context.run();
+    outside.join();
+    loop.close();
+  }
+
+  TEST_CASE("many threads ask one loop at once") {
     const loop_thread other;
     std::vector<std::thread> threads;
     std::atomic<long> sum{0};

@@ -115,7 +115,7 @@ TEST_SUITE("task_group") {
     }
   }
 
-  CORO_TEST_CASE("children may be added while a join waits, by children too, and after it") {
+  CORO_TEST_CASE("C14: children may be added while a join waits, by children too, and after it") {
     auto& loop = event_loop::current();
     const auto s = new_steps();
     // The group goes before what its children hold.

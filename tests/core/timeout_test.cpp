@@ -88,7 +88,7 @@ TEST_SUITE("timeout") {
     CHECK(loop.time() == at(1h + 3ms + std::chrono::days(365)));
   }
 
-  CORO_TEST_CASE("a sleep of no time, or less, gives everything that is ready its turn") {
+  CORO_TEST_CASE("F11: a sleep of no time, or less, gives everything that is ready its turn") {
     auto& loop = event_loop::current();
     for (const event_loop::duration delay : {0ms, -1ms, -std::chrono::milliseconds(1h)}) {
       const auto ran = std::make_shared<int>(0);
@@ -286,7 +286,7 @@ TEST_SUITE("timeout") {
 
   // ---- with_timeout: too late
 
-  CORO_TEST_CASE("what is too late is cancelled, and waited for while it ends") {
+  CORO_TEST_CASE("C10: what is too late is cancelled, and waited for while it ends") {
     auto& loop = event_loop::current();
     const auto code = co_await outcome(pulsar::with_timeout(clean_up(5ms, ending::gives_up), 10ms));
     CHECK(code == errc::timed_out);
@@ -297,6 +297,16 @@ TEST_SUITE("timeout") {
     CHECK(by_hand == errc::timed_out);
     CHECK(p.cancelled());
     CHECK(loop.time() == at(25ms));
+  }
+
+  CORO_TEST_CASE("C11: a limit ends a chain whose last part never ends") {
+    auto p = event_loop::current().create_future<int>();
+    auto chained = p.get_future().then([](int) { return pulsar::sleep(10000h); });
+    auto waiting = pulsar::with_timeout(std::move(chained), 1s);
+    p.set_value(1);
+    auto late = co_await as_result(std::move(waiting));
+    CHECK(late.code() == errc::timed_out);
+    CHECK(event_loop::current().time() == at(1s));
   }
 
   CORO_TEST_CASE("a limit of no time, or less, is over at once") {

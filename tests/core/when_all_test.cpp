@@ -96,7 +96,7 @@ struct reports {
 TEST_SUITE("when_all") {
   // ---- results
 
-  CORO_TEST_CASE("the results keep the order of the arguments, whichever ends first") {
+  CORO_TEST_CASE("C13: the results keep the order of the arguments, whichever ends first") {
     auto& loop = event_loop::current();
     auto all = pulsar::when_all(after(3ms, 1), after(1ms, std::string("two")), pulsar::sleep(2ms),
                                 after(0ms, std::make_unique<int>(4)));
@@ -111,7 +111,7 @@ TEST_SUITE("when_all") {
     CHECK(loop.time() == at(3ms));
   }
 
-  TEST_CASE("what is done already is not waited for, and nothing at all is done at once") {
+  TEST_CASE("C12 C20: what is done already is not waited for, and nothing at all is done at once") {
     event_loop loop;
     auto ready = pulsar::when_all(pulsar::make_ready_future(1), pulsar::make_ready_future());
     CHECK(ready.done());
@@ -157,7 +157,7 @@ TEST_SUITE("when_all") {
     CHECK(*owned.at(0) == 7);
   }
 
-  CORO_TEST_CASE("combinators nest") {
+  CORO_TEST_CASE("C15: combinators nest") {
     auto& loop = event_loop::current();
     auto inner = pulsar::when_all(after(2ms, 1), after(1ms, 2));
     auto settled = pulsar::when_all_settled(fail_after(1ms, "x"), after(4ms, 5));
@@ -171,6 +171,21 @@ TEST_SUITE("when_all") {
     CHECK(std::get<0>(std::get<2>(results)).message() == "x");
     CHECK(std::get<1>(std::get<2>(results)).value() == 5);
     CHECK(loop.time() == at(4ms));
+  }
+
+  CORO_TEST_CASE("C16: each result is mapped by then, and a mapping that fails stays a failure") {
+    std::vector<future<int>> mapped;
+    for (int i = 0; i < 5; ++i) {
+      mapped.push_back(after(std::chrono::milliseconds(5 - i), i).then([](int x) { return x + 9; }));
+    }
+    int sum = 0;
+    for (const int x : co_await pulsar::when_all(std::move(mapped))) sum += x;
+    CHECK(sum == 55);
+    auto some = co_await pulsar::when_all_settled(
+        after(1ms, 1).then([](int) -> int { throw std::runtime_error("cannot be mapped"); }),
+        after(1ms, 1).then([](int x) { return x + 1; }));
+    CHECK(std::get<0>(some).message() == "cannot be mapped");
+    CHECK(std::get<1>(some).value() == 2);
   }
 
   // ---- failures

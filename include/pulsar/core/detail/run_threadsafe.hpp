@@ -102,8 +102,9 @@ future<> run_inside(event_loop& loop, outside_settler<R> to, F f) {
 
 template <class F, class R>
 struct work_from_outside final : task_node {
-  work_from_outside(event_loop& l, counted_pointer<outside_call<R>> whom, F&& work)
-      : task_node(&run), loop(l), to(std::move(whom)), f(std::move(work)) {}
+  template <class G>
+  work_from_outside(event_loop& l, counted_pointer<outside_call<R>> whom, G&& work)
+      : task_node(&run), loop(l), to(std::move(whom)), f(std::forward<G>(work)) {}
 
   static void run(task_node* node, bool drop) {
     auto* const self = static_cast<work_from_outside*>(node);
