@@ -254,6 +254,8 @@ struct channel_state : shared_state<Value> {
     this->drop();
   }
 
+  const char* name() const noexcept override { return "a channel"; }
+
   void refuse() noexcept { this->fail(std::make_exception_ptr(error(errc::closed, "channel"))); }
 
   const counted_pointer<channel_core<T>> core;

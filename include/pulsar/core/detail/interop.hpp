@@ -246,6 +246,8 @@ struct run_elsewhere : counted, task_node {
     }
     ~place() override { call->waiting = nullptr; }
 
+    const char* name() const noexcept override { return "a coroutine of Asio"; }
+
     void settle() noexcept {
       if (this->done()) return;
       loop_access::io_ended(*this->loop);
