@@ -46,6 +46,7 @@ struct received_datagram;
 struct task_info;
 struct stream_options;
 struct subprocess_options;
+struct datagram_endpoint_options;
 class process;
 class stream;
 class unique_fd;
@@ -305,6 +306,10 @@ class event_loop : detail::loop_data {
   future<stream> connect_write_pipe(int fd, Options options = {});
   template <class Options = stream_options>
   future<stream> connect_write_pipe(unique_fd fd, Options options = {});
+
+  /// A datagram socket and the protocol that is told of it. Needs datagram_transport.hpp.
+  template <class Factory, class Options = datagram_endpoint_options>
+  auto create_datagram_endpoint(Factory factory, Options options = {});
 
   /// Starts a program: its name and arguments, then its options. Needs subprocess.hpp.
   template <class... Command>
