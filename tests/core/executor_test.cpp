@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <latch>
 #include <memory>
 #include <optional>
 #include <semaphore>
@@ -72,7 +73,7 @@ TEST_SUITE("executor") {
     CHECK(pool.size() == 2);
     std::atomic<int> now = 0;
     std::atomic<int> most = 0;
-    std::counting_semaphore<> both(0);
+    std::latch both(2);
     const auto body = [&](task_group& group) -> future<> {
       for (int i = 0; i < 6; ++i) {
         group.add(loop.run_in_executor(pool, [&, i] {
@@ -80,8 +81,7 @@ TEST_SUITE("executor") {
           int seen = most;
           while (n > seen && !most.compare_exchange_weak(seen, n)) {
           }
-          if (i == 0) both.acquire();  // until the second one has begun
-          if (i == 1) both.release();
+          if (i < 2) both.arrive_and_wait();
           --now;
         }));
       }
@@ -220,6 +220,39 @@ TEST_SUITE("executor") {
     CHECK_THROWS_AS(kept.result(), pulsar::error);
     CHECK_THROWS_AS(queued.result(), pulsar::error);
     g.open();
+  }
+
+  TEST_CASE("a user's context runs until a function that it waits for has ended") {
+    asio::io_context context;
+    event_loop loop(context);
+    gate g;
+    loop.run_in_executor([] {}).detach();  // which alone would stop the context
+    auto answer = [](event_loop& own, gate& opened) -> future<int> {
+      co_await pulsar::sleep(1ms, own);
+      co_await own.run_in_executor([&opened] { opened.pass(); });
+      co_return co_await own.run_in_executor([] { return 3; });
+    }(loop, g);
+    std::thread opening([&] {
+      std::this_thread::sleep_for(20ms);
+      g.open();
+    });
+    context.run();
+    opening.join();
+    CHECK(answer.done());
+    CHECK(answer.result() == 3);
+    loop.close();
+  }
+
+  TEST_CASE("giving a function up does not stop a user's context before it runs") {
+    asio::io_context context;
+    event_loop loop(context);
+    auto given_up = loop.run_in_executor([] {});
+    given_up = {};
+    bool called = false;
+    loop.call_soon([&] { called = true; });
+    context.run();
+    CHECK(called);
+    loop.close();
   }
 
   TEST_CASE("virtual time does not pass while a function runs") {

@@ -459,4 +459,15 @@ TEST_SUITE("interop") {
     kept = {};
     while (*left == 0) std::this_thread::yield();
   }
+
+  TEST_CASE("a user's context runs until a coroutine that runs elsewhere has ended") {
+    asio_thread other;
+    asio::io_context context;
+    event_loop loop(context);
+    auto answer = as_future(other.context().get_executor(), sleep_in_asio(20ms, 7), loop);
+    context.run();
+    CHECK(answer.done());
+    CHECK(answer.result() == 7);
+    loop.close();
+  }
 }

@@ -4,6 +4,7 @@
 // The threads of an executor, and what a loop waits for from them.
 
 #include <pulsar/core/detail/counted.hpp>
+#include <pulsar/core/detail/outside_work.hpp>
 #include <pulsar/core/future.hpp>
 
 #include <signal.h>
@@ -280,7 +281,7 @@ struct pool_call final : shared_state<R> {
 /// The jobs that one loop waits for.
 class pool_calls final : public loop_extension {
  public:
-  explicit pool_calls(event_loop& loop) noexcept : loop_(loop) {}
+  explicit pool_calls(event_loop& loop) : loop_(loop), outside_(outside_work::of(loop)) {}
   ~pool_calls() override {
     while (first_ != nullptr) {
       first_->waiting_->fail(std::make_exception_ptr(error(errc::cancelled)));
@@ -341,18 +342,19 @@ class pool_calls final : public loop_extension {
     job.next_ = first_;
     if (first_ != nullptr) first_->previous_ = &job;
     first_ = &job;
-    loop_access::io_started(loop_);
+    outside_.begin();
   }
 
   hand_made_state* leave(pool_job& job) noexcept {
     (job.previous_ != nullptr ? job.previous_->next_ : first_) = job.next_;
     if (job.next_ != nullptr) job.next_->previous_ = job.previous_;
-    loop_access::io_ended(loop_);
+    outside_.end();
     job.drop();
     return std::exchange(job.waiting_, nullptr);
   }
 
   event_loop& loop_;
+  outside_work& outside_;  // attached before, and gone behind this
   counted_pointer<thread_pool> usual_;
   counted_pointer<thread_pool> own_;
   pool_job* first_ = nullptr;

@@ -4,6 +4,7 @@
 // A future that a completion handler of Asio waits for.
 
 #include <pulsar/core/detail/counted.hpp>
+#include <pulsar/core/detail/outside_work.hpp>
 #include <pulsar/core/future.hpp>
 #include <pulsar/core/operation.hpp>
 
@@ -241,8 +242,8 @@ struct run_elsewhere : counted, task_node {
 
   struct place final : shared_state<T> {
     place(event_loop& l, run_elsewhere& c) : shared_state<T>(l), call(share(c)) {
+      outside_work::of(l).begin();
       c.waiting = this;
-      loop_access::io_started(l);  // virtual time must not overtake it
     }
     ~place() override { call->waiting = nullptr; }
 
@@ -250,7 +251,7 @@ struct run_elsewhere : counted, task_node {
 
     void settle() noexcept {
       if (this->done()) return;
-      loop_access::io_ended(*this->loop);
+      end_wait();
       if (call->failure != nullptr) {
         this->fail(std::move(call->failure));
       } else if constexpr (std::is_void_v<T>) {
@@ -260,8 +261,13 @@ struct run_elsewhere : counted, task_node {
       }
     }
     void on_cancelled() noexcept override {
-      if (this->loop != nullptr) loop_access::io_ended(*this->loop);
+      end_wait();
       call->tell();
+    }
+
+    void end_wait() noexcept {
+      if (this->loop == nullptr) return;
+      if (auto* const waits = outside_work::find(*this->loop)) waits->end();
     }
 
     const counted_pointer<run_elsewhere> call;
