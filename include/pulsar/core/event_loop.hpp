@@ -90,38 +90,13 @@ class event_loop : detail::loop_data {
   event_loop& operator=(const event_loop&) = delete;
 
   /// Closes it, in the thread that made it.
-  ~event_loop() {
-    close();
-    let_go_of_states();
-    drop_ready();
-    drop_extensions();  // what came after the end
-    drop_ready();
-    auto& loops = detail::this_thread_loops;
-    event_loop** link = &loops.alive;
-    while (*link != nullptr && *link != this) link = &(*link)->previous_;
-    PULSAR_ASSERT(*link == this, "an event loop ends in the thread that made it");
-    *link = previous_;
-    --loops.count;
-    set_debug(false);
-  }
+  ~event_loop();
 
   /// The loop that is running in this thread, else the only one alive in it. Throws `errc::no_loop`.
-  static event_loop& current() {
-    if (auto* loop = find_current()) return *loop;
-    const auto& loops = detail::this_thread_loops;
-    throw error(errc::no_loop, loops.count == 0
-                                   ? "this thread has no event loop: make one, or give the "
-                                     "coroutine an event_loop& parameter"
-                                   : "this thread has several event loops and none of them is "
-                                     "running: give the coroutine an event_loop& parameter");
-  }
+  static event_loop& current();
 
   /// The same, or null.
-  static event_loop* find_current() noexcept {
-    const auto& loops = detail::this_thread_loops;
-    if (loops.running != nullptr) return loops.running;
-    return loops.count == 1 ? loops.alive : nullptr;
-  }
+  static event_loop* find_current() noexcept;
 
   /// The loop that is running in this thread, or null.
   static event_loop* running() noexcept { return detail::this_thread_loops.running; }
@@ -204,7 +179,7 @@ class event_loop : detail::loop_data {
                          F&& f,
                          source_location where = source_location::current()) {
     check_period(period);
-    using node = detail::repeated_callback<std::decay_t<F>, detail::periodic_callback_base>;
+    using node = detail::callback<std::decay_t<F>, detail::periodic_callback_base>;
     auto* made = new node(*this, std::forward<F>(f), where, period);
     made->again();
     return handle(made);
@@ -216,7 +191,7 @@ class event_loop : detail::loop_data {
   template <class F>
   handle call_every(F&& f, source_location where = source_location::current()) {
     check_open("call_every");
-    using node = detail::repeated_callback<std::decay_t<F>, detail::turn_callback_base>;
+    using node = detail::callback<std::decay_t<F>, detail::turn_callback_base>;
     auto* made = new node(*this, std::forward<F>(f), where);
     made->again();
     return handle(made);
@@ -360,15 +335,7 @@ class event_loop : detail::loop_data {
 
   void set_signal_handler(int signal, std::function<void()> f);
 
-  void enlist() {
-    inbox_ = detail::counted_pointer<detail::loop_inbox>(new detail::loop_inbox(*this));
-    auto& loops = detail::this_thread_loops;
-    previous_ = std::exchange(loops.alive, this);
-    ++loops.count;
-    detail::loop_registry::add(*inbox_);
-    wheel_.advance(tick_before(time()));
-    if (detail::debug_is_wanted()) set_debug(true);
-  }
+  void enlist();
 
   void check_thread(const char* what) const noexcept {
     if (detail::always_checked || debug_) check_runner(what);
@@ -411,16 +378,8 @@ class event_loop : detail::loop_data {
   void drop_extensions() noexcept;
   void finish_handlers() noexcept;
 
-  handle arm_after(detail::timed_callback_base* node, duration delay) noexcept {
-    wheel_.arm_after(*node, ticks(delay));  // without a look at the clock
-    timers_changed();
-    return handle(node);
-  }
-  handle arm_at(detail::timed_callback_base* node, time_point when) noexcept {
-    wheel_.arm_at(*node, tick_after(when));
-    timers_changed();
-    return handle(node);
-  }
+  handle arm_after(detail::timed_callback_base* node, duration delay) noexcept;
+  handle arm_at(detail::timed_callback_base* node, time_point when) noexcept;
 
   void timers_changed() noexcept {
     if (!quick_) timers_changed_carefully();

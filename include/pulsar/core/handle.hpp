@@ -115,9 +115,8 @@ void callback_base::cancel() noexcept {
 template <class F>
 concept returns_coroutine = requires { typename std::invoke_result_t<F&>::promise_type; };
 
-/// With the function; the class that knows how it is called derives from it.
-template <class F, class Base>
-struct with_function : Base {
+template <class F, class Base = callback_base>
+struct callback final : Base {
   static_assert(!returns_coroutine<F>,
                 "a callback that returns a future would be cancelled as soon as it has begun: give "
                 "it to create_task, or have it call detach() on the future");
@@ -125,21 +124,43 @@ struct with_function : Base {
   using stage = callback_base::stage;
 
   template <class G, class... Rest>
-  with_function(task_node::function run, event_loop& l, G&& g, std::source_location w, Rest... rest)
-      : Base(run, l, w, rest...), f(std::forward<G>(g)) {}
-  ~with_function() { free_function(); }
+  callback(event_loop& l, G&& g, std::source_location w = {}, Rest... rest)
+      : Base(&run, l, w, rest...), f(std::forward<G>(g)) {}
+  ~callback() { free_function(); }
 
   void free_function() noexcept {
     // First the mark: the destructor may come back here, by cancel() or as its loop closes.
     if (std::exchange(this->reached, stage::over) != stage::over) f.~F();
   }
 
-  void call_function() {
-    this->reached = stage::called;
-    if (this_step != nullptr) [[unlikely]] {
-      this_step->begin(step_watch::kind::callback, this->where);
+  /// Calls it unless it was dropped or cancelled, and gives a count back, unless it is to be called
+  /// again.
+  static void run(task_node* node, bool drop) {
+    auto* const self = static_cast<callback*>(node);
+    if (!drop && self->reached == stage::waiting) {
+      self->reached = stage::called;
+      if (this_step != nullptr) [[unlikely]] {
+        this_step->begin(step_watch::kind::callback, self->where);
+      }
+      try {
+        self->f();
+      } catch (...) {
+        if constexpr (requires { self->again(); }) self->cancelled = true;
+        report_callback_failure(self->loop);
+      }
+      if constexpr (requires { self->again(); }) {
+        if (!self->cancelled) {
+          self->reached = stage::waiting;
+          if (self->again()) return;
+        }
+      }
     }
-    f();
+    if (self->count <= 1) {
+      delete self;
+    } else {
+      self->free_function();
+      self->drop();
+    }
   }
 
   union {
@@ -147,67 +168,8 @@ struct with_function : Base {
   };
 };
 
-template <class F, class Base = callback_base>
-struct callback final : with_function<F, Base> {
-  using typename with_function<F, Base>::stage;
-
-  template <class G>
-  callback(event_loop& l, G&& g, std::source_location w = {})
-      : with_function<F, Base>(&run, l, std::forward<G>(g), w) {}
-
-  /// Calls it unless it was dropped or cancelled, and gives a count back.
-  static void run(task_node* node, bool drop) {
-    auto* const self = static_cast<callback*>(node);
-    if (!drop && self->reached == stage::waiting) {
-      try {
-        self->call_function();
-      } catch (...) {
-        report_callback_failure(self->loop);
-      }
-    }
-    if (self->count <= 1) {
-      delete self;
-    } else {
-      self->free_function();
-      self->drop();
-    }
-  }
-};
-
 template <class F>
 using timed_callback = callback<F, timed_callback_base>;
-
-/// Called again and again, until it is cancelled or throws.
-template <class F, class Base>
-struct repeated_callback final : with_function<F, Base> {
-  using typename with_function<F, Base>::stage;
-
-  template <class G, class... Rest>
-  repeated_callback(event_loop& l, G&& g, std::source_location w, Rest... rest)
-      : with_function<F, Base>(&run, l, std::forward<G>(g), w, rest...) {}
-
-  static void run(task_node* node, bool drop) {
-    auto* const self = static_cast<repeated_callback*>(node);
-    if (!drop && self->reached == stage::waiting) {
-      try {
-        self->call_function();
-      } catch (...) {
-        self->cancelled = true;
-        report_callback_failure(self->loop);
-      }
-      if (!self->cancelled) {
-        self->reached = stage::waiting;
-        if (self->again()) return;
-      }
-    }
-    if (self->count <= 1) {
-      delete self;
-    } else {
-      self->free_function();
-      self->drop();
-    }
-  }
-};
 
 }  // namespace detail
 

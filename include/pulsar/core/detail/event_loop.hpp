@@ -231,7 +231,7 @@ inline void report_callback_failure(event_loop& loop) noexcept {
   loop.call_exception_handler({"a callback of the event loop threw", std::current_exception(), {}});
 }
 
-void log_misuse(const std::string& message, std::source_location where) noexcept;
+void log_place(log_level level, std::string& text, std::source_location where);
 
 inline std::string describe(const std::exception_ptr& exception) {
   try {
@@ -245,6 +245,59 @@ inline std::string describe(const std::exception_ptr& exception) {
 }
 
 }  // namespace detail
+
+inline void event_loop::enlist() {
+  inbox_ = detail::counted_pointer<detail::loop_inbox>(new detail::loop_inbox(*this));
+  auto& loops = detail::this_thread_loops;
+  previous_ = std::exchange(loops.alive, this);
+  ++loops.count;
+  detail::loop_registry::add(*inbox_);
+  wheel_.advance(tick_before(time()));
+  if (detail::debug_is_wanted()) set_debug(true);
+}
+
+inline event_loop::~event_loop() {
+  close();
+  let_go_of_states();
+  drop_ready();
+  drop_extensions();  // what came after the end
+  drop_ready();
+  auto& loops = detail::this_thread_loops;
+  event_loop** link = &loops.alive;
+  while (*link != nullptr && *link != this) link = &(*link)->previous_;
+  PULSAR_ASSERT(*link == this, "an event loop ends in the thread that made it");
+  *link = previous_;
+  --loops.count;
+  set_debug(false);
+}
+
+inline event_loop* event_loop::find_current() noexcept {
+  const auto& loops = detail::this_thread_loops;
+  if (loops.running != nullptr) return loops.running;
+  return loops.count == 1 ? loops.alive : nullptr;
+}
+
+inline event_loop& event_loop::current() {
+  if (auto* loop = find_current()) return *loop;
+  const auto& loops = detail::this_thread_loops;
+  throw error(errc::no_loop, loops.count == 0
+                                 ? "this thread has no event loop: make one, or give the "
+                                   "coroutine an event_loop& parameter"
+                                 : "this thread has several event loops and none of them is "
+                                   "running: give the coroutine an event_loop& parameter");
+}
+
+inline handle event_loop::arm_after(detail::timed_callback_base* node, duration delay) noexcept {
+  wheel_.arm_after(*node, ticks(delay));  // without a look at the clock
+  timers_changed();
+  return handle(node);
+}
+
+inline handle event_loop::arm_at(detail::timed_callback_base* node, time_point when) noexcept {
+  wheel_.arm_at(*node, tick_after(when));
+  timers_changed();
+  return handle(node);
+}
 
 inline void event_loop::check_may_run(const char* what) const {
   if (closed_) throw_closed(what);
@@ -410,14 +463,10 @@ inline void event_loop::call_exception_handler(const failure_report& report) noe
       handler(report);
       return;
     }
-    if (report.exception == nullptr) {
-      detail::log_misuse(report.message, report.where);
-    } else if (report.where.line() != 0) {
-      log::error("{}: {} ({}:{}, {})", report.message, detail::describe(report.exception),
-                 report.where.file_name(), report.where.line(), report.where.function_name());
-    } else {
-      log::error("{}: {}", report.message, detail::describe(report.exception));
-    }
+    std::string text = report.message;
+    if (report.exception != nullptr) text += ": " + detail::describe(report.exception);
+    detail::log_place(report.exception != nullptr ? log_level::error : log_level::warning, text,
+                      report.where);
   } catch (...) {
     log::error("the exception handler of the event loop threw: {}",
                detail::describe(std::current_exception()));

@@ -15,27 +15,31 @@ namespace pulsar {
 
 namespace detail {
 
-inline void log_misuse(const std::string& message, std::source_location where) noexcept {
-  if (where.line() == 0) return log::warning("{}", message);
-  log::warning("{} ({}:{}, {})", message, where.file_name(), where.line(), where.function_name());
+inline void log_place(log_level level, std::string& text, std::source_location where) {
+  if (where.line() != 0) {
+    text.append(" (").append(where.file_name()).append(":").append(std::to_string(where.line()));
+    text.append(", ").append(where.function_name()).append(")");
+  }
+  log::write(level, "{}", text);
 }
 
 [[gnu::noinline]] inline void step_watch::end() noexcept { begin(kind::none); }
 
 [[gnu::noinline]] inline void step_watch::begin(kind what, std::source_location where) noexcept {
   const auto now = std::chrono::steady_clock::now();
-  const kind before = std::exchange(what_, what);
-  const auto place = std::exchange(where_, where);
-  const auto took = now - std::exchange(since_, now);
+  const kind before = what_;
+  const auto place = where_;
+  const auto took = now - since_;
+  what_ = what;
+  where_ = where;
+  since_ = now;
   if (before == kind::none || took < limit) return;
-  const char* const who = before == kind::coroutine  ? "a coroutine that went on behind its await"
-                          : before == kind::callback ? "a callback that was handed to it"
-                                                     : "what belongs to no coroutine";
-  log_misuse(
-      "the event loop was held up for " +
-          std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(took).count()) +
-          " ms by " + who,
-      place);
+  std::string text = "the event loop was held up for ";
+  text += std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(took).count());
+  text += before == kind::coroutine ? " ms by a coroutine that went on behind its await"
+          : before == kind::callback ? " ms by a callback that was handed to it"
+                                     : " ms by what belongs to no coroutine";
+  log_place(log_level::warning, text, place);
 }
 
 }  // namespace detail
@@ -66,7 +70,9 @@ inline detail::task_node* event_loop::pick_ready() noexcept {
   detail::task_node** link = ready_.first();
   for (unsigned i = 0; *link != nullptr && i < window; ++i, link = &(*link)->next) {
     const bool coroutine = (*link)->call == &detail::continuation::resume;
-    if (coroutine || !std::exchange(callback_seen, true)) candidates[count++] = link;
+    if (!coroutine && callback_seen) continue;
+    callback_seen = callback_seen || !coroutine;
+    candidates[count++] = link;
   }
   if (count == 0) return nullptr;
   if (count == 1) return ready_.take(candidates[0]);
