@@ -100,6 +100,13 @@ ${folder}/detail/ or split the idea")
   endif()
 endforeach()
 
+# The umbrella of the core has all of it.
+foreach(header IN LISTS headers)
+  if(header MATCHES "^core/[^/]+$" AND NOT header IN_LIST includes_of_core.hpp)
+    list(APPEND failures "include/pulsar/core.hpp: does not include <pulsar/${header}>")
+  endif()
+endforeach()
+
 # Take away headers that include none of those left, until nothing is left or a circle is.
 set(left ${headers})
 set(taken TRUE)

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+
+/// \file
+/// All of the core: pulsar without actors, as an asyncio for C++. It takes long to compile; a
+/// program of many files includes what each of them needs.
+
+#include <pulsar/core/accept.hpp>
+#include <pulsar/core/address.hpp>
+#include <pulsar/core/as_completed.hpp>
+#include <pulsar/core/async_condition.hpp>
+#include <pulsar/core/async_event.hpp>
+#include <pulsar/core/async_mutex.hpp>
+#include <pulsar/core/async_queue.hpp>
+#include <pulsar/core/async_semaphore.hpp>
+#include <pulsar/core/buffer.hpp>
+#include <pulsar/core/channel.hpp>
+#include <pulsar/core/child.hpp>
+#include <pulsar/core/codec.hpp>
+#include <pulsar/core/context.hpp>
+#include <pulsar/core/datagram_transport.hpp>
+#include <pulsar/core/deadline.hpp>
+#include <pulsar/core/descriptor.hpp>
+#include <pulsar/core/error.hpp>
+#include <pulsar/core/event_loop.hpp>
+#include <pulsar/core/executor.hpp>
+#include <pulsar/core/fixed_string.hpp>
+#include <pulsar/core/future.hpp>
+#include <pulsar/core/future_format.hpp>
+#include <pulsar/core/generator.hpp>
+#include <pulsar/core/handle.hpp>
+#include <pulsar/core/interop.hpp>
+#include <pulsar/core/listener.hpp>
+#include <pulsar/core/log.hpp>
+#include <pulsar/core/memory_stream.hpp>
+#include <pulsar/core/operation.hpp>
+#include <pulsar/core/pipe.hpp>
+#include <pulsar/core/protocol.hpp>
+#include <pulsar/core/raw_stream.hpp>
+#include <pulsar/core/reflect.hpp>
+#include <pulsar/core/resolve.hpp>
+#include <pulsar/core/result.hpp>
+#include <pulsar/core/retry.hpp>
+#include <pulsar/core/run_threadsafe.hpp>
+#include <pulsar/core/shared_future.hpp>
+#include <pulsar/core/shield.hpp>
+#include <pulsar/core/signals.hpp>
+#include <pulsar/core/sock.hpp>
+#include <pulsar/core/stream.hpp>
+#include <pulsar/core/subprocess.hpp>
+#include <pulsar/core/task_group.hpp>
+#include <pulsar/core/tasks.hpp>
+#include <pulsar/core/timeout.hpp>
+#include <pulsar/core/timer_wheel.hpp>
+#include <pulsar/core/transport.hpp>
+#include <pulsar/core/watch.hpp>
+#include <pulsar/core/when_all.hpp>
+#include <pulsar/core/when_any.hpp>
+#include <pulsar/version.hpp>
