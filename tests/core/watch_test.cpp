@@ -11,12 +11,15 @@
 #include "support/coro_test.hpp"
 
 #include <chrono>
+#include <climits>
 #include <cstdint>
 #include <cstdlib>
 #include <memory>
 #include <optional>
+#include <source_location>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <system_error>
 #include <utility>
 
@@ -186,6 +189,29 @@ TEST_SUITE("watch") {
     CHECK(reports == 2);
   }
 
+  TEST_CASE("a callback that holds the loop up is named in debug mode") {
+    event_loop loop;
+    loop.set_debug(true);
+    loop.set_slow_callback_duration(1ms);
+    static std::string logged;
+    logged.clear();
+    const auto before = pulsar::log::set_sink(
+        [](pulsar::log_level, std::string_view text) { logged.append(text).append("\n"); });
+    const unique_fd event = new_event(1);
+    const unsigned line = std::source_location::current().line() + 1;
+    loop.add_reader(event.get(), [&] {
+      const auto until = event_loop::clock::now() + 3ms;
+      while (event_loop::clock::now() < until) {
+      }
+      loop.remove_reader(event.get());
+      loop.stop();
+    });
+    loop.run_forever();
+    pulsar::log::set_sink(before);
+    CHECK(logged.find("held up") != std::string::npos);
+    CHECK(logged.find("watch_test.cpp:" + std::to_string(line)) != std::string::npos);
+  }
+
   TEST_CASE("what cannot be watched is refused with a sentence") {
     event_loop loop;
     char name[] = "/tmp/pulsar-watch-XXXXXX";
@@ -201,6 +227,7 @@ TEST_SUITE("watch") {
     const int closed = new_event().get();
     CHECK(code_of_watching(loop, closed) == std::errc::bad_file_descriptor);
     CHECK(code_of_watching(loop, -1) == std::errc::bad_file_descriptor);
+    CHECK(code_of_watching(loop, INT_MAX) == std::errc::bad_file_descriptor);
     CHECK_FALSE(loop.remove_reader(closed));
     CHECK_FALSE(loop.remove_reader(-1));
     CHECK_FALSE(loop.remove_writer(1 << 20));

@@ -239,9 +239,9 @@ class event_loop : detail::loop_data {
 
   /// Calls `f()` in every turn in which a descriptor can be read, or written to. Needs watch.hpp.
   template <class F>
-  void add_reader(int fd, F&& f);
+  void add_reader(int fd, F&& f, source_location where = source_location::current());
   template <class F>
-  void add_writer(int fd, F&& f);
+  void add_writer(int fd, F&& f, source_location where = source_location::current());
   bool remove_reader(int fd) noexcept;
   bool remove_writer(int fd) noexcept;
 

@@ -22,6 +22,7 @@
 #include <pulsar/core/event_loop.hpp>
 
 #include <functional>
+#include <source_location>
 #include <type_traits>
 #include <utility>
 
@@ -30,12 +31,12 @@ namespace pulsar {
 namespace detail {
 
 template <class F>
-void watch_descriptor(event_loop& loop, int fd, direction what, F&& f) {
+void watch_descriptor(event_loop& loop, int fd, direction what, F&& f, std::source_location where) {
   static_assert(!returns_coroutine<std::decay_t<F>>,
                 "a callback that returns a future would be cancelled as soon as it has begun: have "
                 "it call detach() on the future");
   loop_access::local<descriptor_table>(loop).set(fd, what,
-                                                 std::function<void()>(std::forward<F>(f)));
+                                                 std::function<void()>(std::forward<F>(f)), where);
 }
 
 inline bool unwatch_descriptor(event_loop& loop, int fd, direction what) noexcept {
@@ -51,16 +52,16 @@ inline bool unwatch_descriptor(event_loop& loop, int fd, direction what) noexcep
 /// `errc::loop_closed`, and the system's error for what cannot be watched:
 /// `std::errc::operation_not_permitted` for a file or directory, which is always ready.
 template <class F>
-void event_loop::add_reader(int fd, F&& f) {
+void event_loop::add_reader(int fd, F&& f, source_location where) {
   check_open("add_reader");
-  detail::watch_descriptor(*this, fd, detail::direction::in, std::forward<F>(f));
+  detail::watch_descriptor(*this, fd, detail::direction::in, std::forward<F>(f), where);
 }
 
 /// The same for when `fd` can be written to.
 template <class F>
-void event_loop::add_writer(int fd, F&& f) {
+void event_loop::add_writer(int fd, F&& f, source_location where) {
   check_open("add_writer");
-  detail::watch_descriptor(*this, fd, detail::direction::out, std::forward<F>(f));
+  detail::watch_descriptor(*this, fd, detail::direction::out, std::forward<F>(f), where);
 }
 
 /// `fd` is not watched for reading any more, from now on; false if it was not. `fd` may be closed

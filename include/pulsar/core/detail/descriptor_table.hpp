@@ -13,6 +13,7 @@
 #include <pulsar/core/detail/watched_descriptor.hpp>
 #include <pulsar/core/event_loop.hpp>
 
+#include <fcntl.h>
 #include <sys/epoll.h>
 
 #include <cerrno>
@@ -20,6 +21,7 @@
 #include <cstdint>
 #include <exception>
 #include <functional>
+#include <source_location>
 #include <string>
 #include <system_error>
 #include <utility>
@@ -72,10 +74,10 @@ class descriptor_table final : public loop_extension {
     }
   }
 
-  /// Calls `f` in every turn in which `fd` is ready; the one before is forgotten. Throws the
-  /// system's error for what cannot be watched.
-  void set(int fd, direction what, std::function<void()> f) {
-    const counted_pointer<callback> made(new callback(std::move(f)));
+  /// Calls `f`, which comes from `where`, in every turn in which `fd` is ready; the one before is
+  /// forgotten. Throws the system's error for what cannot be watched.
+  void set(int fd, direction what, std::function<void()> f, std::source_location where = {}) {
+    const counted_pointer<callback> made(new callback(std::move(f), where));
     side& s = arm(fd, what).sides[index(what)];
     const counted_pointer<callback> before = std::exchange(s.called, made);
     if (!before) entered();
@@ -128,8 +130,10 @@ class descriptor_table final : public loop_extension {
   static constexpr unsigned most_at_once = 64;
 
   struct callback : counted {
-    explicit callback(std::function<void()>&& f) : function(std::move(f)) {}
+    callback(std::function<void()>&& f, std::source_location w)
+        : function(std::move(f)), where(w) {}
     const std::function<void()> function;
+    const std::source_location where;
   };
 
   struct side {
@@ -210,7 +214,10 @@ class descriptor_table final : public loop_extension {
   watched& arm(int fd, direction what) {
     if (fd < 0) refuse(fd, EBADF);
     const auto at = static_cast<std::size_t>(fd);
-    if (at >= watched_.size()) watched_.resize(at + 1);
+    if (at >= watched_.size()) {
+      if (::fcntl(fd, F_GETFD) < 0) refuse(fd, errno);  // before there is room for any number
+      watched_.resize(at + 1);
+    }
     if (watched_[at] == nullptr) watched_[at] = new watched;
     watched& w = *watched_[at];
     if (w.armed != 0) {
@@ -307,6 +314,9 @@ class descriptor_table final : public loop_extension {
     side& s = of(event).sides[index(what)];
     if (const counted_pointer<callback> called = s.called) {
       this_context = nullptr;
+      if (this_step != nullptr) [[unlikely]] {
+        this_step->begin(step_watch::kind::callback, called->where);
+      }
       try {
         called->function();
       } catch (...) {
