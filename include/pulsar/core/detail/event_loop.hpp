@@ -70,6 +70,8 @@ class loop_access {
   }
 
   static void push_ready(event_loop& loop, task_node* node) noexcept { loop.push_ready(node); }
+  /// Has the context call the loop once more.
+  static void post_turn(event_loop& loop) noexcept { loop.post_ready(); }
   static state_list& frames(event_loop& loop) noexcept { return loop.frames_; }
   static state_list& states(event_loop& loop) noexcept { return loop.states_; }
   static const counted_pointer<loop_inbox>& inbox(event_loop& loop) noexcept {

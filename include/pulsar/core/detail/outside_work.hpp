@@ -8,11 +8,9 @@
 
 #include <asio/executor_work_guard.hpp>
 #include <asio/io_context.hpp>
-#include <asio/post.hpp>
 
 #include <cstddef>
 #include <optional>
-#include <utility>
 
 namespace pulsar::detail {
 
@@ -35,8 +33,8 @@ class outside_work final : public loop_extension {
   void end() noexcept {
     loop_access::io_ended(loop_);
     if (--count_ > 0) return;
-    // In a handler: a context that runs out of work elsewhere counts as stopped from then on.
-    asio::post(loop_.get_executor(), [last = std::move(*guard_)] { static_cast<void>(last); });
+    // A context that runs out of work outside a handler counts as stopped from then on.
+    loop_access::post_turn(loop_);
     guard_.reset();
   }
 
