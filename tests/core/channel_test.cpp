@@ -278,6 +278,15 @@ TEST_SUITE("channel") {
     CHECK(error_of([&] { c.send_wait(1); }) == errc::closed);
   }
 
+  TEST_CASE("the longest limit is none") {
+    channel<int> c(1);
+    std::thread other([&] {
+      for (int i = 0; i < 100; ++i) c.send_wait(i, std::chrono::nanoseconds::max());
+    });
+    for (int i = 0; i < 100; ++i) CHECK(c.receive_wait(std::chrono::nanoseconds::max()) == i);
+    other.join();
+  }
+
   TEST_CASE("a channel that ends wakes the threads that wait at it") {
     std::optional<channel<int>> c(1);
     std::atomic<int> began{0};

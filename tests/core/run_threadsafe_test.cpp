@@ -105,6 +105,8 @@ TEST_SUITE("run_threadsafe") {
     static_assert(std::is_same_v<decltype(text), blocking_future<std::string>>);
     CHECK(text.get() == "abc");
     CHECK_FALSE(text.valid());
+    auto no_limit = run_threadsafe(other.loop(), [] { return slow_text("abc"); });
+    CHECK(no_limit.get(std::chrono::nanoseconds::max()) == "abc");
     auto where = run_threadsafe(other.loop(), [] { return std::this_thread::get_id(); });
     CHECK(where.get() == other.id());
     auto nothing = run_threadsafe(other.loop(), [] {});

@@ -161,7 +161,8 @@ class channel {
       if (limit == nullptr) {
         mine.woken.wait(lock, over);
       } else {
-        mine.woken.wait_for(lock, *limit, over);
+        const auto now = std::chrono::steady_clock::now();
+        mine.woken.wait_until(lock, detail::loop_data::later(now, *limit), over);
       }
     }
     if (shared->give_up(mine, sends)) throw error(errc::timed_out, "channel");

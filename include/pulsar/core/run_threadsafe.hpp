@@ -47,7 +47,10 @@ class awaited_outside final : public outside_call<T> {
   bool wait(const std::chrono::nanoseconds* limit) {
     std::unique_lock lock(mutex_);
     const auto there = [this] { return outcome_.has_value(); };
-    if (limit != nullptr) return settled_.wait_for(lock, *limit, there);
+    if (limit != nullptr) {
+      const auto now = std::chrono::steady_clock::now();
+      return settled_.wait_until(lock, loop_data::later(now, *limit), there);
+    }
     settled_.wait(lock, there);
     return true;
   }
