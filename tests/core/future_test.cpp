@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include <pulsar/core/future.hpp>
 
+#include <pulsar/core/channel.hpp>
+#include <pulsar/core/generator.hpp>
 #include <pulsar/core/operation.hpp>
+#include <pulsar/core/shared_future.hpp>
 #include <pulsar/core/task_group.hpp>
 #include <pulsar/core/timeout.hpp>
 #include <pulsar/core/when_all.hpp>
@@ -1591,6 +1594,44 @@ TEST_SUITE("future") {
     const auto before = allocations;
     loop.run_until_complete(work::all(loop, 3));
     CHECK(allocations - before == 0);
+  }
+
+  TEST_CASE("nor for an item of a generator, a wait for a shared future, or one at a channel") {
+    if (!counts_allocations) {
+      MESSAGE("skipped: this build's sanitizer allocates every frame anew");
+      return;
+    }
+    event_loop loop;
+    struct work {
+      static pulsar::generator<int> items(event_loop& l) {
+        for (int i = 0;; ++i) {
+          if (i % 3 == 0) co_await pulsar::sleep(0s, l);
+          co_yield i;
+        }
+      }
+      static future<> wait_for(event_loop&, pulsar::shared_future<> shared) { co_await shared; }
+      static future<> all(event_loop& l, pulsar::generator<int>& from, int rounds) {
+        pulsar::channel<int> channel(4);
+        for (int i = 0; i < rounds; ++i) {
+          for (int n = 0; n < 10; ++n) static_cast<void>(co_await from.next());
+          pulsar::shared_future<> shared(pulsar::sleep(0s, l));
+          auto one = wait_for(l, shared);
+          co_await wait_for(l, shared);
+          co_await std::move(one);
+          co_await channel.send(i);
+          static_cast<void>(co_await channel.receive());
+        }
+      }
+    };
+    auto from = work::items(loop);
+    std::size_t few = 0;
+    std::size_t many = 0;
+    for (const int rounds : {3, 3, 30}) {
+      const auto before = allocations;
+      loop.run_until_complete([&] { return work::all(loop, from, rounds); });
+      few = std::exchange(many, allocations - before);
+    }
+    CHECK(few == many);  // the channel's own, however much goes through it
   }
 
   // ---- what g++ 12 is known to get wrong, and must not here

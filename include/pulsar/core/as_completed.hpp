@@ -139,12 +139,15 @@ completions<T> as_completed(std::vector<future<T>> fs) {
 template <detail::future_like First, detail::future_like... Rest>
 completions<detail::value_in<First>> as_completed(First&& first, Rest&&... rest) {
   using value = detail::value_in<First>;
-  static_assert((std::is_same_v<detail::value_in<Rest>, value> && ...),
+  constexpr bool of_one_type = (std::is_same_v<detail::value_in<Rest>, value> && ...);
+  static_assert(of_one_type,
                 "as_completed gives results of one type: convert them by then(), or use when_any");
   std::vector<future<value>> all;
-  all.reserve(1 + sizeof...(rest));
-  all.push_back(detail::to_future(std::forward<First>(first)));
-  (all.push_back(detail::to_future(std::forward<Rest>(rest))), ...);
+  if constexpr (of_one_type) {
+    all.reserve(1 + sizeof...(rest));
+    all.push_back(detail::to_future(std::forward<First>(first)));
+    (all.push_back(detail::to_future(std::forward<Rest>(rest))), ...);
+  }
   return completions<value>(std::move(all));
 }
 

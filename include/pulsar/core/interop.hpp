@@ -43,18 +43,20 @@ namespace pulsar {
 /// `errc::already_called` for an empty future, `errc::loop_closed`.
 template <class T, class Token>
 auto async_wait(future<T> f, Token&& token) {
-  return asio::async_initiate<Token, typename detail::completion_of<T>::signature>(
-      [](auto handler, future<T> what) {
-        using wait = detail::handler_wait<T, decltype(handler)>;
-        if (!what.valid()) throw error(errc::already_called, "async_wait of an empty future");
-        auto& state = *detail::future_access::slot(what);
-        event_loop* const loop = detail::loop_of_state(state);
-        if (loop == nullptr) throw error(errc::loop_closed, "async_wait");
-        const detail::counted_pointer<wait> waiting(new wait(*loop, std::move(handler)));
-        wait::heed_cancellation(waiting);
-        waiting->wait_for(std::move(what));
-      },
-      token, std::move(f));
+  if constexpr (detail::check_completion<T>()) {
+    return asio::async_initiate<Token, typename detail::completion_of<T>::signature>(
+        [](auto handler, future<T> what) {
+          using wait = detail::handler_wait<T, decltype(handler)>;
+          if (!what.valid()) throw error(errc::already_called, "async_wait of an empty future");
+          auto& state = *detail::future_access::slot(what);
+          event_loop* const loop = detail::loop_of_state(state);
+          if (loop == nullptr) throw error(errc::loop_closed, "async_wait");
+          const detail::counted_pointer<wait> waiting(new wait(*loop, std::move(handler)));
+          wait::heed_cancellation(waiting);
+          waiting->wait_for(std::move(what));
+        },
+        token, std::move(f));
+  }
 }
 
 /// Calls `f()`, which returns a future, in the thread of `loop`, and waits for that as
@@ -63,14 +65,16 @@ template <class F, class Token>
 requires detail::is_future < std::invoke_result_t < std::decay_t<F>
 & >> auto async_run(event_loop& loop, F&& f, Token&& token) {
   using T = detail::result_of_work<F>;
-  return asio::async_initiate<Token, typename detail::completion_of<T>::signature>(
-      [&loop](auto handler, std::decay_t<F> work) {
-        using wait = detail::handler_wait<T, decltype(handler)>;
-        detail::counted_pointer<wait> waiting(new wait(loop, std::move(handler)));
-        wait::heed_cancellation(waiting);
-        detail::begin_for_handler<T>(loop, std::move(waiting), std::move(work));
-      },
-      token, std::forward<F>(f));
+  if constexpr (detail::check_completion<T>()) {
+    return asio::async_initiate<Token, typename detail::completion_of<T>::signature>(
+        [&loop](auto handler, std::decay_t<F> work) {
+          using wait = detail::handler_wait<T, decltype(handler)>;
+          detail::counted_pointer<wait> waiting(new wait(loop, std::move(handler)));
+          wait::heed_cancellation(waiting);
+          detail::begin_for_handler<T>(loop, std::move(waiting), std::move(work));
+        },
+        token, std::forward<F>(f));
+  }
 }
 
 /// Runs a coroutine of Asio on the context of `loop`, and gives its result. Cancelling or dropping

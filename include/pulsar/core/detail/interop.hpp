@@ -36,15 +36,23 @@ namespace pulsar::detail {
 template <class T>
 struct completion_of {
   using signature = void(std::exception_ptr, T);
-  static_assert(
-      std::is_object_v<T> && std::is_default_constructible_v<T>,
-      "Asio calls a handler with a value in the case of a failure too, so the type needs a "
-      "default: make it a future of std::optional or std::unique_ptr, by then()");
 };
 template <>
 struct completion_of<void> {
   using signature = void(std::exception_ptr);
 };
+
+/// True if there is such a handler.
+template <class T>
+consteval bool check_completion() {
+  constexpr bool has_default =
+      std::is_void_v<T> || (std::is_object_v<T> && std::is_default_constructible_v<T>);
+  static_assert(
+      has_default,
+      "Asio calls a handler with a value in the case of a failure too, so the type needs a "
+      "default: make it a future of std::optional or std::unique_ptr, by then()");
+  return has_default;
+}
 
 /// A future of the loop, and an order to cancel it that may come from another thread.
 class awaited_by_handler : public counted, protected task_node {
