@@ -7,7 +7,6 @@
 
 using asio::ip::tcp;
 
-// [asio]
 pulsar::future<> echo_once(tcp::acceptor acceptor) {
   tcp::socket peer = co_await acceptor.async_accept(pulsar::use_future);
   std::string text(64, '\0');
@@ -15,6 +14,7 @@ pulsar::future<> echo_once(tcp::acceptor acceptor) {
   co_await asio::async_write(peer, asio::buffer(text, got), pulsar::use_future);
 }
 
+// [asio]
 pulsar::future<std::string> ask(tcp::endpoint server, std::string text) {
   tcp::socket socket(pulsar::event_loop::current().context());
   co_await socket.async_connect(server, pulsar::use_future);

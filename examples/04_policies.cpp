@@ -16,7 +16,6 @@ class worker : public pulsar::actor<worker> {
   int factor_;
 };
 
-// [policies]
 template <class Policy>
 pulsar::future<> show(int factor) {
   auto a = co_await pulsar::spawn<worker, Policy>(factor);
@@ -31,7 +30,6 @@ pulsar::future<> app() {
   co_await show<pulsar::concurrency::thread>(3);
   co_await show<pulsar::concurrency::process>(4);
 }
-// [/policies]
 
 int main(int argc, char** argv) { return pulsar::run(argc, argv, app); }
 // output:

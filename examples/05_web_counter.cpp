@@ -13,7 +13,6 @@ class counter : public pulsar::actor<counter> {
   long count_ = 0;
 };
 
-// [counter]
 pulsar::future<long> next_number() {
   const pulsar::named_actor shared("counter");
   auto asked = co_await as_result(pulsar::send<long>(shared, "next"));
@@ -26,7 +25,6 @@ pulsar::future<long> next_number() {
   }
   co_return asked.value();
 }
-// [/counter]
 
 pulsar::future<pulsar::http::response> answer(pulsar::http::request& request) {
   if (request.path() != "/") co_return pulsar::http::response(404, "not here\n");

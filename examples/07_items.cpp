@@ -29,7 +29,6 @@ pulsar::future<> show_lines() {
 }
 // [/generator]
 
-// [threads]
 pulsar::future<int> add_up(pulsar::channel<int>& numbers) {
   int sum = 0;
   for (;;) {
@@ -40,6 +39,7 @@ pulsar::future<int> add_up(pulsar::channel<int>& numbers) {
   co_return sum;
 }
 
+// [threads]
 void work_in_a_thread(pulsar::event_loop& loop, pulsar::channel<int>& numbers) {
   for (int i = 1; i <= 100; ++i) numbers.send_wait(i);  // waits while ten are in it
   numbers.close();

@@ -10,12 +10,12 @@
 
 using namespace std::chrono_literals;
 
-// [subprocess]
 constexpr pulsar::subprocess_options piped{.standard_input = pulsar::stdio::pipe,
                                            .standard_output = pulsar::stdio::pipe,
                                            .if_dropped = pulsar::dropped_process::killed};
 
 pulsar::future<> run_programs(pulsar::event_loop& loop) {
+  // [subprocess]
   auto sort = co_await loop.subprocess_exec("sort", "-n", piped);
   const auto sorted = co_await sort.communicate("10\n9\n8\n");  // all in, all out, no deadlock
   fmt::print("{}{}\n", sorted.output, to_string(sorted.status));
@@ -27,6 +27,7 @@ pulsar::future<> run_programs(pulsar::event_loop& loop) {
   fmt::print("{}", line);
   co_await shell.wait();
   fmt::print("return code {}\n", *shell.returncode());
+  // [/subprocess]
 
   auto slow = co_await loop.subprocess_exec("sleep", "1000", piped);
   const auto late = co_await as_result(with_timeout(slow.wait(), 10ms));
@@ -34,7 +35,6 @@ pulsar::future<> run_programs(pulsar::event_loop& loop) {
   const pulsar::exit_status ended = co_await slow.wait();
   fmt::print("{}, then {}\n", late.message(), to_string(ended));
 }
-// [/subprocess]
 
 int main() {
   pulsar::event_loop loop;
