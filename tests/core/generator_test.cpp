@@ -76,6 +76,11 @@ generator<std::string> words() {
   co_yield "three";
 }
 
+// Waits once, and passes on.
+generator<int> passing_on(generator<int> from) {
+  while (const int* x = co_await from.next()) co_yield *x;
+}
+
 // A generator that asks another one.
 generator<int> evens(generator<int> from) {
   while (const int* x = co_await from.next()) {
@@ -176,6 +181,21 @@ TEST_SUITE("generator") {
     auto g = evens(count(coro_test::abandoned ? 10 : 100'000));
     while (const int* x = co_await g.next()) sum += *x;
     CHECK(sum == 2'499'950'000);
+  }
+
+  TEST_CASE("a chain of a hundred thousand generators takes no stack, asked or dropped") {
+    event_loop loop(clock_kind::virtual_time);
+    const auto ask = [](generator<int>& g) -> future<int> {
+      const int* x = co_await g.next();
+      co_return x == nullptr ? -1 : *x;
+    };
+    for (const auto pause : {0s, 1s}) {
+      auto chain = pause > 0s ? count_slowly(10, pause) : count(10);
+      for (int i = 0; i < 100'000; ++i) chain = passing_on(std::move(chain));
+      CHECK(loop.run_until_complete(ask(chain)) == 0);
+      CHECK(loop.run_until_complete(ask(chain)) == 1);
+      if (pause > 0s) loop.close();  // one chain goes while its loop is open, one behind it
+    }
   }
 
   CORO_TEST_CASE("items that are waited for take no stack either") {
@@ -315,6 +335,30 @@ TEST_SUITE("generator") {
     const int* x = co_await g.next();
     CHECK(x != nullptr);
     if (told) CHECK(*x == 0);
+  }
+
+  CORO_TEST_CASE("a cancellation that comes while an item is on its way is told once") {
+    auto& loop = event_loop::current();
+    auto chain = count_slowly(3, 1s);
+    for (int i = 0; i < 64; ++i) chain = passing_on(std::move(chain));  // so it takes two steps
+    auto s = new_steps();
+    const auto consume = [](generator<int> g, steps l) -> future<> {
+      for (int i = 0; i < 3; ++i) {
+        try {
+          const int* x = co_await g.next();
+          l->push_back(x == nullptr ? "end" : std::to_string(*x));
+        } catch (const pulsar::error&) {
+          l->push_back("cancelled");
+        }
+      }
+    };
+    auto consumer = consume(std::move(chain), s);
+    // Behind the first step, before the second.
+    loop.call_at(at(1s), [&] {
+      loop.call_soon([&] { loop.call_soon([&] { consumer.cancel(); }); });
+    });
+    co_await consumer;
+    CHECK(*s == std::vector<std::string>{"0", "cancelled", "1"});
   }
 
   CORO_TEST_CASE("dropping it between two items frees the body where it stands") {

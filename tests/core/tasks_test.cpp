@@ -3,6 +3,7 @@
 
 #include <pulsar/core/async_mutex.hpp>
 #include <pulsar/core/executor.hpp>
+#include <pulsar/core/generator.hpp>
 #include <pulsar/core/operation.hpp>
 #include <pulsar/core/task_group.hpp>
 #include <pulsar/core/timeout.hpp>
@@ -246,6 +247,28 @@ TEST_SUITE("tasks") {
     run_for(loop, 2s);
     REQUIRE(loop.tasks().size() == 1);
     CHECK(loop.tasks()[0].age == 2s);
+  }
+
+  TEST_CASE("a generator that is asked does not make others older than they are") {
+    event_loop loop(clock_kind::virtual_time);
+    const auto items = [](event_loop& own) -> pulsar::generator<int> {
+      for (int i = 0;; ++i) {
+        co_await pulsar::sleep(1h, own);
+        co_yield int(i);
+      }
+    };
+    const auto ask_twice = [](event_loop& own, pulsar::generator<int> g) -> future<> {
+      co_await g.next();
+      const auto young = leaf(own);
+      co_await g.next();
+    };
+    const auto asking = ask_twice(loop, items(loop));
+    loop.run_until_complete([&] { return pulsar::sleep(1h + 10ms); });
+    const auto tasks = loop.tasks();
+    REQUIRE(tasks.size() == 3);
+    CHECK(tasks[0].age == 1h + 10ms);  // who asks
+    CHECK(tasks[1].age == 10ms);
+    CHECK(tasks[2].age == 10ms);  // the generator, since it was asked
   }
 
   TEST_CASE("a chain of a hundred thousand is printed") {

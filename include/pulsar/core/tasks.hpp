@@ -12,7 +12,7 @@
 ///         read_request at server.cpp:17, 1.2 s: an operation
 ///
 /// A coroutine appears once it has suspended. Its line is that of the await at which it stands, its
-/// age the time since its first one.
+/// age the time since its first one, of a generator since it was asked for an item.
 
 #include <pulsar/core/detail/function_name.hpp>
 #include <pulsar/core/detail/gathering.hpp>

@@ -140,6 +140,21 @@ class loop_access {
   /// True if a coroutine that ends may resume its awaiter itself.
   static bool hand_over(event_loop& loop) noexcept { return ++loop.depth_ < most_hand_overs; }
 
+  /// While a coroutine runs inside a call of another one; counts as a hand-over for as long.
+  class nesting {
+   public:
+    explicit nesting(event_loop& loop) noexcept : loop_(loop), before_(loop.depth_++) {}
+    nesting(const nesting&) = delete;
+    nesting& operator=(const nesting&) = delete;
+    ~nesting() { loop_.depth_ = before_; }
+
+    bool too_deep() const noexcept { return before_ >= most_hand_overs; }
+
+   private:
+    event_loop& loop_;
+    const unsigned before_;
+  };
+
   /// Calls `node` back not earlier than `delay` from now. Costs two links: the clock is not read.
   static void arm_after(event_loop& loop, timer_node& node, event_loop::duration delay) noexcept {
     loop.wheel_.arm_after(node, event_loop::ticks(delay));

@@ -51,16 +51,26 @@ struct generator_frame : coroutine_base {
   }
 
   /// It runs on, and returns here at its next item if it does not have to wait for that: then the
-  /// stack does not grow, however many items there are. True if it has to.
+  /// stack does not grow, however many items there are. True if it has to, or if generators have
+  /// asked generators so often that it is left to the loop.
   bool run_on() {
-    const context_scope scope(works_for);  // whoever called the consumer goes on in its own
     parked = false;
-    driven = true;
     item = nullptr;
     waiting_on = nullptr;
-    handle.resume();
-    if (!std::exchange(driven, false)) return false;
+    cancel_requested = false;  // whoever asked before was told as well
+    {
+      const loop_access::nesting level(*loop);
+      if (level.too_deep()) {
+        loop_access::push_ready(*loop, &later);
+      } else {
+        const context_scope scope(works_for);  // whoever called the consumer goes on in its own
+        driven = true;
+        handle.resume();
+        if (!std::exchange(driven, false)) return false;
+      }
+    }
     state_list::remove(*this);
+    born = loop_access::birth(*loop);  // those at the front of the list are the youngest
     loop_access::frames(*loop).insert(*this);
     return true;
   }
@@ -68,7 +78,6 @@ struct generator_frame : coroutine_base {
   /// At a co_yield: gives who to resume next.
   [[gnu::noinline]] std::coroutine_handle<> hand_out(const volatile void* yielded) noexcept {
     item = const_cast<void*>(yielded);
-    cancel_requested = false;  // who asked for the item was told as well
     if (std::exchange(driven, false)) {
       parked = true;
       return std::noop_coroutine();
@@ -87,14 +96,26 @@ struct generator_frame : coroutine_base {
   bool parked = false;
   bool driven = false;  // by who asked for the item, who has not suspended yet
   void* item = nullptr;
+
+ private:
+  struct later_node : task_node {
+    explicit later_node(generator_frame& g) noexcept : task_node(&run), of(g) {}
+    static void run(task_node* node, bool drop) {
+      if (drop) return;
+      generator_frame& g = static_cast<later_node*>(node)->of;
+      g.resumed();
+      g.handle.resume();
+    }
+    generator_frame& of;
+  };
+  later_node later{*this};
 };
 
 /// What a generator does with its frame at its end.
 [[gnu::noinline]] inline void let_go_of_generator(state& s) noexcept {
   auto& g = static_cast<generator_frame&>(s);
   if (g.awaiter != nullptr || !g.parked) return let_go(s, release_as::dropped);
-  const auto context = g.loop == nullptr ? take_context(g) : nullptr;  // goes behind the frame
-  g.handle.destroy();
+  destroy_nested(&g);
 }
 
 /// Waits for the next item: what does not depend on its type.

@@ -234,8 +234,15 @@ void frame::leave() noexcept {
   std::destroy_at(&failure);
 }
 
-/// Frees the frame of a coroutine that has ended. The parameters in it may own the frames of
-/// others that have ended, and so on: beyond a depth they are put aside for the outermost call.
+/// Frees a frame that does not run, and behind it the context that it keeps.
+inline void destroy_frame(frame* f) noexcept {
+  const auto context = !f->done() && f->loop == nullptr ? take_context(*f) : nullptr;
+  f->handle.destroy();
+}
+
+/// The same for a coroutine that has ended, or a generator between two items. The parameters in it
+/// may own the frames of other such ones, and so on: beyond a depth they are put aside for the
+/// outermost call.
 [[gnu::noinline]] inline void destroy_nested(frame* f) noexcept {
   struct todo {
     unsigned depth;
@@ -248,12 +255,12 @@ void frame::leave() noexcept {
     return;
   }
   ++pending.depth;
-  f->handle.destroy();
+  destroy_frame(f);
   if (--pending.depth > 0) return;
   while (frame* next = pending.aside) {
     pending.aside = static_cast<frame*>(next->waiting_on);
     ++pending.depth;
-    next->handle.destroy();
+    destroy_frame(next);
     --pending.depth;
   }
 }
