@@ -25,21 +25,16 @@
 #include <pulsar/core/detail/datagram_transport.hpp>
 #include <pulsar/core/future.hpp>
 #include <pulsar/core/protocol.hpp>
-#include <pulsar/core/resolve.hpp>
 #include <pulsar/core/timeout.hpp>
 
-#include <netinet/in.h>
 #include <sys/socket.h>
 
-#include <cerrno>
 #include <chrono>
 #include <cstddef>
 #include <memory>
 #include <optional>
 #include <span>
-#include <string>
 #include <string_view>
-#include <system_error>
 #include <type_traits>
 #include <utility>
 
@@ -132,58 +127,6 @@ class datagram_core_of_protocol final : public datagram_core {
     told.connection_made(self);
   }
 };
-
-struct datagram_settings {
-  std::optional<address> local;
-  std::optional<address> remote;
-  bool reuse_port;
-  bool broadcast;
-  bool ipv6_only;
-};
-
-template <class = void>
-future<address::endpoint> datagram_endpoint(event_loop& loop, address where, int family) {
-  if (where.is_unix()) co_return where.resolve();
-  const resolve_options options{.family = family, .type = SOCK_DGRAM};
-  const auto found = co_await loop.getaddrinfo(where.host(), where.port(), options);
-  co_return found.front().endpoint;
-}
-
-inline void set_flag(int fd, int level, int name, bool value, const char* what) {
-  const int on = value ? 1 : 0;
-  if (::setsockopt(fd, level, name, &on, sizeof on) != 0) {
-    throw_system_error(errno, std::string("cannot set ") + what + " on a datagram socket");
-  }
-}
-
-template <class = void>
-future<unique_fd> open_datagram_socket(event_loop& loop, datagram_settings s) {
-  if (!s.local && !s.remote) {
-    throw error(std::make_error_code(std::errc::invalid_argument),
-                "create_datagram_endpoint needs a local address, a remote one, or both");
-  }
-  std::optional<address::endpoint> there;
-  if (s.remote) there = co_await datagram_endpoint(loop, *s.remote, AF_UNSPEC);
-  std::optional<address::endpoint> here;
-  if (s.local) {
-    const int family = there ? there->data()->sa_family : AF_UNSPEC;
-    here = co_await datagram_endpoint(loop, *s.local, family);
-  }
-  const int family = (here ? *here : *there).data()->sa_family;
-  unique_fd fd =
-      above_standard(unique_fd(::socket(family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)));
-  if (!fd) throw_system_error(errno, "cannot make a datagram socket");
-  if (s.reuse_port) set_flag(fd.get(), SOL_SOCKET, SO_REUSEPORT, true, "reuse_port");
-  if (s.broadcast) set_flag(fd.get(), SOL_SOCKET, SO_BROADCAST, true, "broadcast");
-  if (family == AF_INET6) set_flag(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, s.ipv6_only, "ipv6_only");
-  if (here && ::bind(fd.get(), here->data(), static_cast<socklen_t>(here->size())) != 0) {
-    throw_system_error(errno, "cannot receive datagrams at " + s.local->to_string());
-  }
-  if (there && ::connect(fd.get(), there->data(), static_cast<socklen_t>(there->size())) != 0) {
-    throw_system_error(errno, "cannot send datagrams to " + s.remote->to_string());
-  }
-  co_return fd;
-}
 
 template <class P>
 future<std::pair<datagram_transport, std::shared_ptr<P>>> open_datagram_endpoint(

@@ -18,22 +18,74 @@
 /// to them. Starting one keeps the loop for about a millisecond.
 
 #include <pulsar/core/child.hpp>
-#include <pulsar/core/detail/subprocess.hpp>
+#include <pulsar/core/detail/counted.hpp>
 #include <pulsar/core/future.hpp>
 #include <pulsar/core/stream.hpp>
 
-#include <signal.h>
 #include <sys/types.h>
 
 #include <cstddef>
-#include <exception>
+#include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
-#include <type_traits>
-#include <utility>
 
 namespace pulsar {
+
+class process;
+
+namespace detail {
+class process_core;
+struct process_access;
+template <class... Command>
+future<process> launch(event_loop& loop, const Command&... command);
+}  // namespace detail
+
+/// Where a standard stream of a child comes from or goes to.
+class stdio {
+ public:
+  static const stdio pipe;     ///< A stream of this program: `process::standard_output()`.
+  static const stdio inherit;  ///< Where this program's own goes.
+  static const stdio null;     ///< Nowhere.
+  static const stdio output;   ///< Of standard error: where standard output goes.
+
+  /// A descriptor of this program, which stays open here.
+  static constexpr stdio descriptor(int fd) noexcept { return stdio(fd); }
+
+  constexpr bool operator==(const stdio&) const noexcept = default;
+  /// The descriptor; negative for what is none.
+  constexpr int number() const noexcept { return number_; }
+
+ private:
+  explicit constexpr stdio(int number) noexcept : number_(number) {}
+  int number_;
+};
+inline constexpr stdio stdio::pipe{-2};
+inline constexpr stdio stdio::inherit{-3};
+inline constexpr stdio stdio::null{-4};
+inline constexpr stdio stdio::output{-5};
+
+/// What becomes of a program whose `process` is dropped while it runs.
+enum class dropped_process : std::uint8_t { runs_on, killed };
+
+/// What a child shall be. Views: what they refer to must live until `subprocess_exec` returns.
+struct subprocess_options {
+  stdio standard_input = stdio::inherit;
+  stdio standard_output = stdio::inherit;
+  stdio standard_error = stdio::inherit;
+  /// Applied in order to a copy of this process's environment.
+  std::span<const environment_change> environment{};
+  /// Where it starts; empty: where this process is.
+  std::string_view working_directory{};
+  /// The process group to join, 0 for one of its own; nothing: this process's.
+  std::optional<pid_t> process_group{};
+  /// Descriptors that it has as 3, 4, ... in this order.
+  std::span<const int> descriptors{};
+  /// Of the streams on its pipes.
+  stream_options pipes{};
+  dropped_process if_dropped = dropped_process::runs_on;
+};
 
 /// What `process::communicate` gives.
 struct process_output {
@@ -50,19 +102,13 @@ struct process_output {
 class process {
  public:
   /// No program; all but assigning to it is an error.
-  process() noexcept = default;
-  process(process&&) noexcept = default;
-  process& operator=(process&& other) noexcept {
-    if (this != &other) {
-      let_go();
-      core_ = std::move(other.core_);
-    }
-    return *this;
-  }
-  ~process() { let_go(); }
+  process() noexcept;
+  process(process&&) noexcept;
+  process& operator=(process&& other) noexcept;
+  ~process();
 
   /// Its number. Another program may have it once this one has ended.
-  pid_t pid() const noexcept { return core().pid(); }
+  pid_t pid() const noexcept;
 
   // -- its standard streams
   // ------------------------------------------------------------------------
@@ -70,11 +116,11 @@ class process {
   /// The pipe to its standard input. Closing it, or `write_eof`, is the end of its input. It may
   /// read little and end early: a write then fails with `std::errc::broken_pipe`. Throws
   /// `std::errc::invalid_argument` unless that is `stdio::pipe`, as the other two.
-  stream& standard_input() const { return core().pipe(0); }
+  stream& standard_input() const;
   /// The pipes from its standard output and standard error. They end when everybody has closed
   /// them, also those whom the program has started. One that nobody reads blocks the program.
-  stream& standard_output() const { return core().pipe(1); }
-  stream& standard_error() const { return core().pipe(2); }
+  stream& standard_output() const;
+  stream& standard_error() const;
 
   /// Writes `input`, ends it, reads all output to its end, both at the same time, and waits. A
   /// program that does not want its input is no failure. Of each of output and errors it takes no
@@ -85,53 +131,40 @@ class process {
   /// call it again, without input, after `kill()` say.
   template <class = void>
   future<process_output> communicate(std::string input = {},
-                                     std::size_t limit = 64 * 1024 * 1024) const {
-    return detail::communicate<process_output>(core().loop("communicate"), core_, std::move(input),
-                                               limit);
-  }
+                                     std::size_t limit = 64 * 1024 * 1024) const;
 
   // -- its end
   // -------------------------------------------------------------------------------------
 
   /// Done when it has ended: how. Any number may wait; giving it up leaves the program alone. Its
   /// pipes may hold output still.
-  future<exit_status> wait() const { return core().wait(); }
+  future<exit_status> wait() const;
 
   /// How it ended, if it was seen to.
-  std::optional<exit_status> status() const noexcept { return core().status(); }
+  std::optional<exit_status> status() const noexcept;
 
   /// The same as one number, as Python has it: the exit code, or the signal below zero.
-  std::optional<int> returncode() const noexcept {
-    const auto ended = status();
-    if (!ended) return std::nullopt;
-    return ended->signal != 0 ? -ended->signal : ended->code;
-  }
+  std::optional<int> returncode() const noexcept;
 
   /// Sends it a signal; false if it has ended. Never hits another program that got its number.
   /// Throws the system's error: no such signal, or the program has changed its user.
-  bool send_signal(int number) const { return core().send_signal(number); }
+  bool send_signal(int number) const;
   /// Asks it to end: SIGTERM.
-  bool terminate() const { return send_signal(SIGTERM); }
+  bool terminate() const;
   /// Ends it: SIGKILL.
-  bool kill() const { return send_signal(SIGKILL); }
+  bool kill() const;
 
   /// Sends a signal to its process group: to it and all it has started, unless they left the group.
   /// Throws `std::errc::invalid_argument` if it was not started with `.process_group = 0`.
-  bool signal_group(int number) const { return core().signal_group(number); }
+  bool signal_group(int number) const;
 
  private:
-  friend class event_loop;
+  friend struct detail::process_access;
 
-  explicit process(detail::counted_pointer<detail::process_core> core) noexcept
-      : core_(std::move(core)) {}
+  explicit process(detail::counted_pointer<detail::process_core> core) noexcept;
 
-  detail::process_core& core() const noexcept {
-    PULSAR_ASSERT(core_, "a pulsar::process without a program: it was moved from or is empty");
-    return *core_;
-  }
-  void let_go() noexcept {
-    if (core_) core_->let_go();
-  }
+  detail::process_core& core() const noexcept;
+  void let_go() noexcept;
 
   detail::counted_pointer<detail::process_core> core_;
 };
@@ -144,17 +177,8 @@ class process {
 /// `errc::loop_closed`.
 template <class... Command>
 future<process> event_loop::subprocess_exec(const Command&... command) {
-  static_assert(sizeof...(Command) > 0, "subprocess_exec needs the name of a program");
   check_open("subprocess_exec");
-  promise<process> made(*this);
-  try {
-    detail::command_line line;
-    (line.add(command), ...);
-    made.set_value(process(detail::start_process(*this, line)));
-  } catch (...) {
-    made.set_exception(std::current_exception());
-  }
-  return made.get_future();
+  return detail::launch(*this, command...);
 }
 
 /// The same for a line that /bin/sh reads. Text from strangers has no place in it.
@@ -165,3 +189,5 @@ future<process> event_loop::subprocess_shell(std::string_view command, Options o
 }
 
 }  // namespace pulsar
+
+#include <pulsar/core/detail/subprocess.hpp>

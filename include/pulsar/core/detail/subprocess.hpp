@@ -9,12 +9,14 @@
 #include <pulsar/core/detail/counted.hpp>
 #include <pulsar/core/detail/descriptor_table.hpp>
 #include <pulsar/core/detail/loop_ref.hpp>
+#include <pulsar/core/detail/pipe.hpp>
 #include <pulsar/core/detail/waiters.hpp>
-#include <pulsar/core/pipe.hpp>
 #include <pulsar/core/stream.hpp>
+#include <pulsar/core/subprocess.hpp>
 #include <pulsar/core/when_all.hpp>
 
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/types.h>
 #include <unistd.h>
 
@@ -33,51 +35,6 @@
 #include <vector>
 
 namespace pulsar {
-
-/// Where a standard stream of a child comes from or goes to.
-class stdio {
- public:
-  static const stdio pipe;     ///< A stream of this program: `process::standard_output()`.
-  static const stdio inherit;  ///< Where this program's own goes.
-  static const stdio null;     ///< Nowhere.
-  static const stdio output;   ///< Of standard error: where standard output goes.
-
-  /// A descriptor of this program, which stays open here.
-  static constexpr stdio descriptor(int fd) noexcept { return stdio(fd); }
-
-  constexpr bool operator==(const stdio&) const noexcept = default;
-  /// The descriptor; negative for what is none.
-  constexpr int number() const noexcept { return number_; }
-
- private:
-  explicit constexpr stdio(int number) noexcept : number_(number) {}
-  int number_;
-};
-inline constexpr stdio stdio::pipe{-2};
-inline constexpr stdio stdio::inherit{-3};
-inline constexpr stdio stdio::null{-4};
-inline constexpr stdio stdio::output{-5};
-
-/// What becomes of a program whose `process` is dropped while it runs.
-enum class dropped_process : std::uint8_t { runs_on, killed };
-
-/// What a child shall be. Views: what they refer to must live until `subprocess_exec` returns.
-struct subprocess_options {
-  stdio standard_input = stdio::inherit;
-  stdio standard_output = stdio::inherit;
-  stdio standard_error = stdio::inherit;
-  /// Applied in order to a copy of this process's environment.
-  std::span<const environment_change> environment{};
-  /// Where it starts; empty: where this process is.
-  std::string_view working_directory{};
-  /// The process group to join, 0 for one of its own; nothing: this process's.
-  std::optional<pid_t> process_group{};
-  /// Descriptors that it has as 3, 4, ... in this order.
-  std::span<const int> descriptors{};
-  /// Of the streams on its pipes.
-  stream_options pipes{};
-  dropped_process if_dropped = dropped_process::runs_on;
-};
 
 namespace detail {
 
@@ -300,22 +257,95 @@ future<> collect(event_loop&,
   }
 }
 
-template <class Output>
-future<Output> communicate(event_loop& loop,
-                           counted_pointer<process_core> with,
-                           std::string input,
-                           std::size_t limit) {
+template <class = void>
+future<process_output> communicate(event_loop& loop,
+                                   counted_pointer<process_core> with,
+                                   std::string input,
+                                   std::size_t limit) {
   auto fed = feed<>(loop, with, std::move(input));
   auto output = collect<>(loop, with, 1, limit);
   auto errors = collect<>(loop, with, 2, limit);
   co_await when_all(std::move(fed), std::move(output), std::move(errors));
   if (with->is_let_go()) throw error(errc::closed, "the process was dropped");
   co_await with->wait();
-  Output all{std::exchange(with->collected(1), {}), std::exchange(with->collected(2), {}),
-             *with->status()};
+  process_output all{std::exchange(with->collected(1), {}), std::exchange(with->collected(2), {}),
+                     *with->status()};
   co_return all;
 }
 
 }  // namespace detail
+
+// -- the members of process -----------------------------------------------------------------------
+
+inline process::process() noexcept = default;
+inline process::process(process&&) noexcept = default;
+inline process& process::operator=(process&& other) noexcept {
+  if (this != &other) {
+    let_go();
+    core_ = std::move(other.core_);
+  }
+  return *this;
+}
+inline process::~process() { let_go(); }
+
+inline process::process(detail::counted_pointer<detail::process_core> core) noexcept
+    : core_(std::move(core)) {}
+
+inline void process::let_go() noexcept {
+  if (core_) core_->let_go();
+}
+
+inline detail::process_core& process::core() const noexcept {
+  PULSAR_ASSERT(core_, "a pulsar::process without a program: it was moved from or is empty");
+  return *core_;
+}
+
+inline pid_t process::pid() const noexcept { return core().pid(); }
+
+inline stream& process::standard_input() const { return core().pipe(0); }
+inline stream& process::standard_output() const { return core().pipe(1); }
+inline stream& process::standard_error() const { return core().pipe(2); }
+
+template <class>
+future<process_output> process::communicate(std::string input, std::size_t limit) const {
+  return detail::communicate<>(core().loop("process::communicate"), core_, std::move(input), limit);
+}
+
+inline future<exit_status> process::wait() const { return core().wait(); }
+
+inline std::optional<exit_status> process::status() const noexcept { return core().status(); }
+
+inline std::optional<int> process::returncode() const noexcept {
+  const auto ended = status();
+  if (!ended) return std::nullopt;
+  return ended->signal != 0 ? -ended->signal : ended->code;
+}
+
+inline bool process::send_signal(int number) const { return core().send_signal(number); }
+inline bool process::terminate() const { return send_signal(SIGTERM); }
+inline bool process::kill() const { return send_signal(SIGKILL); }
+inline bool process::signal_group(int number) const { return core().signal_group(number); }
+
+// -- starting one ---------------------------------------------------------------------------------
+
+struct detail::process_access {
+  static process make(counted_pointer<process_core> core) noexcept {
+    return process(std::move(core));
+  }
+};
+
+template <class... Command>
+future<process> detail::launch(event_loop& loop, const Command&... command) {
+  static_assert(sizeof...(Command) > 0, "subprocess_exec needs the name of a program");
+  promise<process> made(loop);
+  try {
+    command_line line;
+    (line.add(command), ...);
+    made.set_value(process_access::make(start_process(loop, line)));
+  } catch (...) {
+    made.set_exception(std::current_exception());
+  }
+  return made.get_future();
+}
 
 }  // namespace pulsar

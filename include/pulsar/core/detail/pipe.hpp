@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+
+// How a descriptor of the user's becomes the raw_stream of a pipe without others noticing.
+
+#include <pulsar/core/descriptor.hpp>
+#include <pulsar/core/detail/socket_stream.hpp>
+#include <pulsar/core/detail/waiters.hpp>
+#include <pulsar/core/stream.hpp>
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <span>
+#include <string>
+#include <system_error>
+#include <utility>
+
+namespace pulsar::detail {
+
+enum class pipe_end : std::uint8_t { reads, writes };
+
+// A pipe that nobody reads any more would end the program.
+inline void ignore_broken_pipes() noexcept {
+  struct sigaction now {};
+  if (::sigaction(SIGPIPE, nullptr, &now) == 0 && (now.sa_flags & SA_SIGINFO) == 0 &&
+      now.sa_handler == SIG_DFL) {
+    ::signal(SIGPIPE, SIG_IGN);
+  }
+}
+
+// Gives its flags back to an open file that others share.
+class borrowed_flags {
+ public:
+  borrowed_flags(int fd, int flags) : fd_(::fcntl(fd, F_DUPFD_CLOEXEC, 3)), flags_(flags) {}
+  borrowed_flags(const borrowed_flags&) = delete;
+  borrowed_flags& operator=(const borrowed_flags&) = delete;
+  ~borrowed_flags() {
+    if (fd_) ::fcntl(fd_.get(), F_SETFL, flags_);
+  }
+
+ private:
+  const unique_fd fd_;
+  const int flags_;
+};
+
+class restoring_stream final : public raw_stream {
+ public:
+  restoring_stream(int fd, int flags, std::unique_ptr<raw_stream> under)
+      : flags_(fd, flags), under_(std::move(under)) {}
+
+  bool read(std::span<std::byte> into, operation& op) override { return under_->read(into, op); }
+  bool write(std::span<const std::byte> from, operation& op) override {
+    return under_->write(from, op);
+  }
+  std::size_t read_now(std::span<std::byte> into, std::error_code& failure) noexcept override {
+    return under_->read_now(into, failure);
+  }
+  std::size_t write_now(std::span<const std::byte> from,
+                        std::error_code& failure) noexcept override {
+    return under_->write_now(from, failure);
+  }
+  void cancel() noexcept override { under_->cancel(); }
+  bool shut_down(operation& op) override { return under_->shut_down(op); }
+  void close() noexcept override { under_->close(); }
+  void reset() noexcept override { under_->reset(); }
+  int native_handle() const noexcept override { return under_->native_handle(); }
+
+ private:
+  const borrowed_flags flags_;
+  const std::unique_ptr<raw_stream> under_;
+};
+
+// What can be opened by the name of its descriptor and is the same thing then.
+inline bool can_be_reopened(int fd, const struct stat& what) noexcept {
+  if (S_ISFIFO(what.st_mode)) return true;
+  // The master of a pseudo-terminal would be another terminal.
+  unsigned number = 0;
+  return S_ISCHR(what.st_mode) && ::isatty(fd) == 1 && ::ioctl(fd, TIOCGPTN, &number) != 0;
+}
+
+inline unique_fd reopen(int fd, pipe_end end) noexcept {
+  const std::string name = "/proc/self/fd/" + std::to_string(fd);
+  const int mode = end == pipe_end::reads ? O_RDONLY : O_WRONLY;
+  return unique_fd(::open(name.c_str(), mode | O_NONBLOCK | O_CLOEXEC | O_NOCTTY));
+}
+
+inline unique_fd copy_of(int fd) {
+  unique_fd copy(::fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1));
+  if (!copy) {
+    throw_system_error(errno, "cannot make a stream of descriptor " + std::to_string(fd));
+  }
+  return copy;
+}
+
+/// A raw_stream on a descriptor of the user's, `given` or named by its number.
+template <class = void>
+std::unique_ptr<raw_stream> open_pipe(event_loop& loop, int fd, unique_fd given, pipe_end end) {
+  struct stat what {};
+  const int flags = ::fcntl(fd, F_GETFL);
+  if (flags < 0 || ::fstat(fd, &what) != 0) {
+    throw_system_error(errno, "cannot make a stream of descriptor " + std::to_string(fd));
+  }
+  const int refused = end == pipe_end::reads ? O_WRONLY : O_RDONLY;
+  if ((flags & O_ACCMODE) == refused || S_ISDIR(what.st_mode)) {
+    throw error(std::make_error_code(std::errc::invalid_argument),
+                "descriptor " + std::to_string(fd) +
+                    (S_ISDIR(what.st_mode)    ? " is a directory"
+                     : end == pipe_end::reads ? " is open for writing alone"
+                                              : " is open for reading alone"));
+  }
+  ignore_broken_pipes();
+  const auto kind = S_ISSOCK(what.st_mode) ? descriptor_kind::socket : descriptor_kind::other;
+  if ((flags & O_NONBLOCK) == 0 && !S_ISREG(what.st_mode)) {
+    if (can_be_reopened(fd, what)) {
+      if (unique_fd own = above_standard(reopen(fd, end))) {
+        return new_descriptor_stream<>(loop, std::move(own), kind);
+      }
+    }
+    if (!given) given = copy_of(fd);
+    auto under = new_descriptor_stream<>(loop, std::move(given), kind);
+    return std::make_unique<restoring_stream>(under->native_handle(), flags, std::move(under));
+  }
+  if (!given) given = copy_of(fd);
+  return new_descriptor_stream<>(loop, std::move(given), kind);
+}
+
+template <class Options>
+future<stream> pipe_stream(
+    event_loop& loop, int fd, unique_fd given, pipe_end end, const Options& options) {
+  promise<stream> made(loop);
+  try {
+    made.set_value(open_pipe<>(loop, fd, std::move(given), end), options, loop);
+  } catch (...) {
+    made.set_exception(std::current_exception());
+  }
+  return made.get_future();
+}
+
+}  // namespace pulsar::detail
