@@ -685,6 +685,21 @@ TEST_SUITE("stream") {
     CHECK(code_of(r) == std::errc::broken_pipe);
   }
 
+  CORO_TEST_CASE_REAL("a reset of a socket has the code that everybody knows") {
+    auto [a, b] = socket_streams();
+    a.write("unread");
+    co_await a.drain();
+    co_await b.fill();
+    b.write("x");
+    co_await b.drain();
+    a = stream();  // with bytes unread
+    const std::string text = co_await b.read();
+    CHECK(text == "unread");
+    const auto r = co_await as_result(b.read());
+    CHECK(code_of(r) == std::errc::connection_reset);
+    CHECK(r.message().find("Connection reset by peer") != std::string::npos);
+  }
+
   TEST_CASE("what is no stream socket is refused") {
     event_loop loop;
     try {

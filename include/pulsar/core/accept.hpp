@@ -12,6 +12,7 @@
 /// It is made for several processes or threads on one socket, and for the hour in which the
 /// descriptors run out.
 
+#include <pulsar/core/async_event.hpp>
 #include <pulsar/core/descriptor.hpp>
 #include <pulsar/core/error.hpp>
 #include <pulsar/core/listener.hpp>
@@ -129,10 +130,14 @@ class courtesy {
 /// tenth of a second and goes on.
 ///
 /// Between connections the loop has its turn, and if the listener was adopted, so have the other
-/// processes that accept from it: connections spread evenly over them.
+/// processes that accept from it: connections spread evenly over them. While `may_accept` is not
+/// set, those who connect wait in the backlog.
 ///
 /// Throws `errc::cancelled`, and the system's error for a descriptor that cannot accept.
-inline future<> accept_each(event_loop& loop, listener from, std::function<void(unique_fd)> take) {
+inline future<> accept_each(event_loop& loop,
+                            listener from,
+                            std::function<void(unique_fd)> take,
+                            async_event* may_accept = nullptr) {
   // Not the parameter: that one would stay open as long as the future is kept.
   const listener at = std::move(from);
   detail::borrowed_descriptor descriptor(loop, at.fd());
@@ -141,7 +146,9 @@ inline future<> accept_each(event_loop& loop, listener from, std::function<void(
   for (;;) {
     std::error_code failure;
     try {
+      if (may_accept != nullptr && !may_accept->is_set()) co_await may_accept->wait(loop);
       co_await descriptor.readable();
+      if (may_accept != nullptr && !may_accept->is_set()) continue;
       if (unique_fd connection = at.accept(failure)) {
         take(std::move(connection));
         if (at.adopted()) courtesy.offer(loop.time());

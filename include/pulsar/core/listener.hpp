@@ -71,6 +71,11 @@ class directory_lock {
 struct listen_options {
   /// Connections that wait to be accepted; the system cuts it to net.core.somaxconn.
   int backlog = 2048;
+  /// Other sockets may listen on the same address, of this user's processes (SO_REUSEPORT): the
+  /// system spreads the connections over them.
+  bool reuse_port = false;
+  /// False: "[::]" takes IPv4 connections too.
+  bool ipv6_only = true;
 };
 
 /// Owns a listening socket, non-blocking and close-on-exec.
@@ -171,8 +176,15 @@ inline listener::listener(const address& where, listen_options options) {
   } else {
     // Connections of a server that has just ended do not keep its port.
     ::setsockopt(fd_.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    // [::] does not take the IPv4 port too, whatever the system's default is.
-    if (family == AF_INET6) ::setsockopt(fd_.get(), IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
+    if (options.reuse_port &&
+        ::setsockopt(fd_.get(), SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) != 0) {
+      fail(errno, where);
+    }
+    // Whatever the system's default is.
+    const int ipv6_only = options.ipv6_only ? 1 : 0;
+    if (family == AF_INET6) {
+      ::setsockopt(fd_.get(), IPPROTO_IPV6, IPV6_V6ONLY, &ipv6_only, sizeof ipv6_only);
+    }
     ::setsockopt(fd_.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
   }
   if (::bind(fd_.get(), at.data(), static_cast<socklen_t>(at.size())) != 0) fail(errno, where);

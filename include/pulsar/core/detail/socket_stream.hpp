@@ -100,12 +100,18 @@ class descriptor_io : public counted_here {
     void operator()(const std::error_code& failure) const { io->on_writable(failure); }
   };
 
-  void on_read(const std::error_code& failure, std::size_t n) {
-    end(reading_, n, failure == asio::error::eof ? std::error_code() : failure);
+  // Asio's category of the system's errors knows nothing of std::errc.
+  static std::error_code failure_of(const std::error_code& told) noexcept {
+    if (!told || told == asio::error::eof) return {};
+    if (told == asio::error::operation_aborted) return told;
+    return {told.value(), std::system_category()};
   }
 
-  void on_writable(std::error_code failure) {
+  void on_read(const std::error_code& told, std::size_t n) { end(reading_, n, failure_of(told)); }
+
+  void on_writable(const std::error_code& told) {
     if (writing_ == nullptr) return;
+    std::error_code failure = failure_of(told);
     std::size_t n = 0;
     if (!failure) {
       n = send(unwritten_, failure);

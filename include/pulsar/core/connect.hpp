@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+
+/// \file
+/// `connect`: a stream to a server (asyncio.open_connection).
+///
+///     stream server = co_await connect("example.org:80");
+///     stream local = co_await connect("unix:/run/app.sock");
+///     stream soon = co_await with_timeout(connect("10.0.0.7:6379"), 2s);
+///
+/// A name is looked up in the default executor. Its addresses are tried in turn, IPv6 and IPv4
+/// alternating; one that stalls is overtaken by the next (RFC 8305), and the first that answers
+/// wins.
+
+#include <pulsar/core/address.hpp>
+#include <pulsar/core/detail/connect.hpp>
+#include <pulsar/core/stream.hpp>
+
+#include <chrono>
+#include <optional>
+#include <string_view>
+
+namespace pulsar {
+
+struct connect_options {
+  /// How long an address may take before the next is tried beside it.
+  std::chrono::milliseconds stagger{250};
+  /// Where this side of the connection is to be, as in "192.168.1.7:0"; empty: wherever.
+  std::string_view local{};
+  stream_options stream{};
+};
+
+/// A stream that is connected to `where`. Waits as long as the system does, some minutes, for an
+/// address that does not answer: see `with_timeout`. Cancelling it closes what it has begun.
+///
+/// Throws `pulsar::error` with the system's code, whose text names the addresses and what to do;
+/// what `getaddrinfo` throws for a name; `std::invalid_argument` for text that is no address.
+inline future<stream> connect(const address& where,
+                              connect_options options = {},
+                              event_loop& loop = event_loop::current()) {
+  std::optional<address> local;
+  if (!options.local.empty()) local.emplace(options.local);
+  return detail::connect_stream(loop, where, std::move(local), options.stagger, options.stream);
+}
+inline future<stream> connect(std::string_view where,
+                              connect_options options = {},
+                              event_loop& loop = event_loop::current()) {
+  return connect(address(where), options, loop);
+}
+
+}  // namespace pulsar

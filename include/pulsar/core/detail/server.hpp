@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+
+// What a server consists of: its accept loops, and a coroutine around the handler of each
+// connection.
+
+#include <pulsar/core/accept.hpp>
+#include <pulsar/core/address.hpp>
+#include <pulsar/core/async_event.hpp>
+#include <pulsar/core/descriptor.hpp>
+#include <pulsar/core/detail/counted.hpp>
+#include <pulsar/core/detail/loop_ref.hpp>
+#include <pulsar/core/detail/waiters.hpp>
+#include <pulsar/core/listener.hpp>
+#include <pulsar/core/log.hpp>
+#include <pulsar/core/resolve.hpp>
+#include <pulsar/core/stream.hpp>
+
+#include <asio/ip/address.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <functional>
+#include <new>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+namespace pulsar::detail {
+
+using connection_handler = std::function<future<>(stream)>;
+
+/// The other side has gone, or the network: nothing that the handler could have done better.
+inline bool is_loss_of_peer(const std::exception_ptr& failure) noexcept {
+  try {
+    std::rethrow_exception(failure);
+  } catch (const std::system_error& e) {
+    const std::error_code code = e.code();
+    return code == std::errc::connection_reset || code == std::errc::broken_pipe ||
+           code == std::errc::connection_aborted || code == std::errc::not_connected ||
+           code == errc::truncated ||
+           (code == std::errc::timed_out && code.category() == std::system_category());
+  } catch (...) {
+    return false;
+  }
+}
+
+class server_core : public counted_here {
+ public:
+  server_core(event_loop& l,
+              connection_handler h,
+              std::size_t most,
+              const stream_options& options) noexcept
+      : loop(l), handler(std::move(h)), most_connections(most), stream_settings(options) {
+    room.set();
+  }
+
+  event_loop& open_loop() const {
+    event_loop* const open = loop.get();
+    if (open == nullptr) throw error(errc::loop_closed, "server::wait_closed");
+    return *open;
+  }
+
+  void close() noexcept {
+    if (std::exchange(closed, true)) return;
+    for (auto& each : accepting) each.cancel();
+    tell();
+  }
+
+  void cancel_connections() noexcept {
+    for (connection* each = first; each != nullptr; each = each->next) {
+      if (each->running != nullptr) each->running->cancel();
+    }
+  }
+
+  /// One that is served.
+  struct connection {
+    explicit connection(server_core& s) noexcept : core(s) { core.enter(*this); }
+    connection(const connection&) = delete;
+    connection& operator=(const connection&) = delete;
+    ~connection() { core.leave(*this); }
+
+    server_core& core;
+    future<>* running = nullptr;  // the handler's
+    connection* previous = nullptr;
+    connection* next = nullptr;
+  };
+
+  void enter(connection& one) noexcept {
+    one.next = first;
+    if (first != nullptr) first->previous = &one;
+    first = &one;
+    ++accepted;
+    if (++size >= most_connections) room.clear();
+  }
+
+  void leave(connection& one) noexcept {
+    if (one.next != nullptr) one.next->previous = one.previous;
+    (one.previous != nullptr ? one.previous->next : first) = one.next;
+    if (--size < most_connections && !room.is_set()) room.set();
+    tell();
+  }
+
+  /// Those who wait for the end look.
+  void tell() noexcept {
+    while (!changed.empty()) changed.wake_first();
+  }
+
+  void report(const std::exception_ptr& failure) noexcept;
+
+  const loop_ref loop;
+  const connection_handler handler;
+  const std::size_t most_connections;
+  const stream_options stream_settings;
+  std::vector<address> addresses;
+  std::vector<future<>> accepting;
+  std::size_t listening = 0;  // accept loops that go on
+  connection* first = nullptr;
+  std::size_t size = 0;
+  std::uint64_t accepted = 0;
+  bool closed = false;
+  std::exception_ptr failure;  // of an accept loop
+  async_event room;            // for one connection more
+  waiting_line<> changed;
+
+ private:
+  static constexpr unsigned most_lines = 10;  // a second
+  event_loop::time_point second_{};
+  unsigned lines_ = 0;
+};
+
+inline void server_core::report(const std::exception_ptr& why) noexcept {
+  if (is_cancelled(why)) return;
+  try {
+    if (is_loss_of_peer(why)) {
+      log::debug("{}: lost a connection: {}", addresses.front().to_string(), describe(why));
+      return;
+    }
+    const auto now = event_loop::clock::now();
+    if (now - second_ >= std::chrono::seconds(1)) {
+      second_ = now;
+      lines_ = 0;
+    }
+    if (++lines_ > most_lines) return;
+    log::error("{}: the handler of a connection failed: {}{}", addresses.front().to_string(),
+               describe(why), lines_ == most_lines ? " (no more of them in this second)" : "");
+  } catch (...) {  // the connection is closed all the same
+  }
+}
+
+template <class = void>
+future<> serve_stream(event_loop&, counted_pointer<server_core> core, stream peer) {
+  server_core::connection here(*core);
+  try {
+    future<> running = core->handler(std::move(peer));
+    struct scope {
+      scope(server_core::connection& c, future<>& f) noexcept : connection(c) {
+        connection.running = &f;
+      }
+      ~scope() { connection.running = nullptr; }
+      server_core::connection& connection;
+    };
+    const scope listed(here, running);
+    co_await running;
+  } catch (...) {
+    core->report(std::current_exception());
+  }
+}
+
+inline void take_connection(server_core& core, unique_fd fd) {
+  event_loop* const loop = core.loop.get();
+  if (loop == nullptr || core.closed) return;
+  try {
+    stream peer(new_descriptor_stream(*loop, std::move(fd), descriptor_kind::socket),
+                core.stream_settings, *loop);
+    // The listening socket has told it of TCP_NODELAY already.
+    if (!core.stream_settings.no_delay || core.stream_settings.keep_alive) {
+      set_socket_options(peer.native_handle(), core.stream_settings);
+    }
+    serve_stream(*loop, share(core), std::move(peer)).detach();
+  } catch (const std::bad_alloc&) {
+    throw;
+  } catch (...) {
+    core.report(std::current_exception());
+  }
+}
+
+template <class = void>
+future<> accept_streams(event_loop& loop, counted_pointer<server_core> core, listener at) {
+  ++core->listening;
+  try {
+    const auto take = [keep = core](unique_fd fd) { take_connection(*keep, std::move(fd)); };
+    future<> accepting = accept_each(loop, std::move(at), take, &core->room);
+    co_await std::move(accepting);
+  } catch (...) {
+    const auto why = std::current_exception();
+    if (!is_cancelled(why)) {
+      core->failure = why;
+      log::critical("{}", describe(why));
+    }
+  }
+  --core->listening;
+  core->tell();
+}
+
+template <class = void>
+future<> wait_for_server(event_loop& loop, counted_pointer<server_core> core) {
+  while (core->listening > 0 || core->size > 0) co_await core->changed.wait(loop);
+  if (core->failure != nullptr) std::rethrow_exception(core->failure);
+}
+
+/// The numbers of an address that may be a name.
+template <class = void>
+future<std::vector<address>> numbers_of(event_loop& loop, address where) {
+  std::vector<address> result;
+  std::error_code no_number;
+  if (!where.is_unix()) asio::ip::make_address(where.host(), no_number);
+  if (!no_number) {
+    result.push_back(std::move(where));
+    co_return result;
+  }
+  const auto found = co_await loop.getaddrinfo(where.host(), where.port());
+  for (const auto& each : found) result.push_back(address::of(each.endpoint));
+  co_return result;
+}
+
+/// Listens on what of `where`, the addresses of one name, is this machine's: on one at least.
+inline void listen_on(const std::vector<address>& where,
+                      const listen_options& options,
+                      std::vector<listener>& to) {
+  const std::size_t before = to.size();
+  for (const auto& each : where) {
+    try {
+      to.emplace_back(each, options);
+    } catch (const error& e) {
+      const bool last = &each == &where.back() && to.size() == before;
+      if (last || e.code() != std::errc::address_not_available) throw;
+    }
+  }
+}
+
+struct server_access {
+  template <class Server>
+  static Server make(counted_pointer<server_core> core) noexcept {
+    return Server(std::move(core));
+  }
+};
+
+template <class Server>
+future<Server> open_server(event_loop& loop,
+                           connection_handler handler,
+                           std::vector<address> where,
+                           listen_options listening,
+                           std::size_t most,
+                           stream_options options) {
+  if (where.empty() || most == 0) {
+    throw error(std::make_error_code(std::errc::invalid_argument),
+                "a server needs an address and room for a connection");
+  }
+  std::vector<listener> listeners;
+  for (const auto& each : where) {
+    const std::vector<address> numbers = co_await numbers_of(loop, each);
+    listen_on(numbers, listening, listeners);
+  }
+  const counted_pointer<server_core> core(new server_core(loop, std::move(handler), most, options));
+  Server made = server_access::make<Server>(core);
+  for (auto& each : listeners) core->addresses.push_back(each.local());
+  for (auto& each : listeners) {
+    core->accepting.push_back(accept_streams(loop, core, std::move(each)));
+  }
+  co_return made;
+}
+
+}  // namespace pulsar::detail

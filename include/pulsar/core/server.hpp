@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+
+/// \file
+/// `start_server`: a coroutine for each connection (asyncio.start_server).
+///
+///     future<> greet(stream peer) {
+///       peer.write("hello\n");
+///       co_await peer.close();
+///     }
+///
+///     server s = co_await start_server(&greet, "127.0.0.1:0");
+///     log::info("listening on {}", s.addresses()[0].to_string());
+///     co_await s.wait_closed();               // elsewhere: s.close()
+///
+/// What a handler throws ends its connection and no other one.
+
+#include <pulsar/core/address.hpp>
+#include <pulsar/core/detail/server.hpp>
+#include <pulsar/core/listener.hpp>
+#include <pulsar/core/stream.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <limits>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+namespace pulsar {
+
+struct server_options {
+  /// Backlog, and who else may listen.
+  listen_options listen{};
+  /// The next connection is accepted when one of so many has ended; until then it waits in the
+  /// backlog.
+  std::size_t most_connections = std::numeric_limits<std::size_t>::max();
+  /// Of the streams that the handler is given.
+  stream_options stream{};
+};
+
+/// Listens on some addresses. Move-only; belongs to one loop and its thread. Its end closes it and
+/// cancels its handlers.
+class server {
+ public:
+  /// No server: nothing may be asked of it.
+  server() noexcept = default;
+  server(server&&) noexcept = default;
+  server& operator=(server&& other) noexcept {
+    if (this != &other) {
+      end();
+      core_ = std::move(other.core_);
+    }
+    return *this;
+  }
+  ~server() { end(); }
+
+  /// Where it listens, with the ports that the system chose for 0; where it has listened, once it
+  /// is closed.
+  const std::vector<address>& addresses() const noexcept { return core_->addresses; }
+
+  /// How many connections are open: their handlers have not ended.
+  std::size_t size() const noexcept { return core_->size; }
+  /// How many there were so far.
+  std::uint64_t accepted() const noexcept { return core_->accepted; }
+
+  /// Stops accepting; handlers go on.
+  void close() noexcept { core_->close(); }
+  bool is_closed() const noexcept { return core_->closed; }
+
+  /// Cancels the handlers of all connections.
+  void cancel_connections() noexcept { core_->cancel_connections(); }
+
+  /// Done when it is closed and no handler is left. Throws what has kept it from accepting,
+  /// `errc::loop_closed`.
+  future<> wait_closed() { return detail::wait_for_server(core_->open_loop(), core_); }
+
+ private:
+  friend struct detail::server_access;
+
+  explicit server(detail::counted_pointer<detail::server_core> core) noexcept
+      : core_(std::move(core)) {}
+
+  void end() noexcept {
+    if (!core_) return;
+    core_->close();
+    core_->cancel_connections();
+    core_->accepting.clear();
+  }
+
+  detail::counted_pointer<detail::server_core> core_;
+};
+
+/// Calls `handler(stream)`, which returns a `future<>`, for each connection to one of `where`. A
+/// name is looked up in the default executor, and all its addresses are listened on. A closure is
+/// kept until the last of its coroutines has ended; with g++ 12, name one that captures before the
+/// `co_await`.
+///
+/// A handler that fails is logged; one whose peer has gone, at the level `debug`. If descriptors
+/// run out, that is logged, and those who connect wait.
+///
+/// Throws what `listener` and `getaddrinfo` throw; `std::errc::invalid_argument` for no address.
+template <class Handler>
+future<server> start_server(Handler handler,
+                            std::vector<address> where,
+                            server_options options = {},
+                            event_loop& loop = event_loop::current()) {
+  static_assert(std::is_invocable_r_v<future<>, Handler&, stream>,
+                "the handler of start_server is called with a pulsar::stream and must return a "
+                "pulsar::future<>");
+  static_assert(std::is_copy_constructible_v<Handler>,
+                "the handler of start_server must be copyable: capture a std::shared_ptr");
+  return detail::open_server<server>(loop, std::function<future<>(stream)>(std::move(handler)),
+                                     std::move(where), options.listen, options.most_connections,
+                                     options.stream);
+}
+template <class Handler>
+future<server> start_server(Handler handler,
+                            const address& where,
+                            server_options options = {},
+                            event_loop& loop = event_loop::current()) {
+  return start_server(std::move(handler), std::vector<address>(1, where), options, loop);
+}
+template <class Handler>
+future<server> start_server(Handler handler,
+                            std::string_view where,
+                            server_options options = {},
+                            event_loop& loop = event_loop::current()) {
+  return start_server(std::move(handler), std::vector<address>(1, address(where)), options, loop);
+}
+
+}  // namespace pulsar

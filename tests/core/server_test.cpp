@@ -1,0 +1,433 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include <pulsar/core/connect.hpp>
+#include <pulsar/core/result.hpp>
+#include <pulsar/core/server.hpp>
+#include <pulsar/core/timeout.hpp>
+
+#include <doctest/doctest.h>
+#include <support/coro_test.hpp>
+#include <support/futures.hpp>
+#include <sys/resource.h>
+#include <sys/wait.h>
+
+#include <chrono>
+#include <csignal>
+#include <set>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <vector>
+
+using namespace std::chrono_literals;
+using pulsar::address;
+using pulsar::as_result;
+using pulsar::connect;
+using pulsar::errc;
+using pulsar::event_loop;
+using pulsar::future;
+using pulsar::server;
+using pulsar::start_server;
+using pulsar::stream;
+using pulsar::unique_fd;
+
+namespace {
+
+template <class T>
+std::error_code code_of(const pulsar::result<T>& r) {
+  return r ? std::error_code() : future_test::code_of(r.exception());
+}
+
+// Answers lines until QUIT.
+future<> echo(stream peer) {
+  for (;;) {
+    const std::string line = co_await peer.read_line();
+    if (line.empty() || line == "QUIT\n") break;
+    peer.write(line);
+    co_await peer.drain();
+  }
+  co_await peer.close();
+}
+
+future<> hold(stream peer) {
+  const std::string all = co_await peer.read_to_end();
+  CHECK(all.empty());
+}
+
+future<std::string> ask(stream& peer, std::string line) {
+  peer.write(line + "\n");
+  co_await peer.drain();
+  std::string answer = co_await peer.read_line();
+  if (!answer.empty()) answer.pop_back();
+  co_return answer;
+}
+
+// Waits until `there()`, in turns of the loop.
+template <class F>
+future<> until(F there) {
+  while (!there()) co_await pulsar::sleep(1ms);
+}
+
+struct log_lines {
+  log_lines() {
+    text.clear();
+    before = pulsar::log::set_sink([](pulsar::log_level, std::string_view line) { text += line; });
+  }
+  log_lines(const log_lines&) = delete;
+  log_lines& operator=(const log_lines&) = delete;
+  ~log_lines() { pulsar::log::set_sink(before); }
+
+  static inline std::string text;
+  pulsar::log_sink before;
+};
+
+std::string scratch_path(const char* name) {
+  return "/tmp/pulsar_server_test_" + std::to_string(::getpid()) + "_" + name;
+}
+
+}  // namespace
+
+TEST_SUITE("server") {
+  CORO_TEST_CASE_REAL(
+      "E1 E2: its address is the one the system chose, and connections are counted") {
+    server at = co_await start_server(&echo, "127.0.0.1:0");
+    CHECK(at.addresses().size() == 1);
+    CHECK(at.addresses()[0].port() != 0);
+    CHECK(at.size() == 0);
+    CHECK(at.accepted() == 0);
+    {
+      stream client = co_await connect(at.addresses()[0]);
+      const std::string answer = co_await ask(client, "one");
+      CHECK(answer == "one");
+      CHECK(at.size() == 1);
+    }
+    co_await until([&] { return at.size() == 0; });
+    CHECK(at.accepted() == 1);
+  }
+
+  CORO_TEST_CASE_REAL(
+      "E4 E5: a client asks twice, and connects again after the server has closed") {
+    server at = co_await start_server(&echo, "127.0.0.1:0");
+    stream client = co_await connect(at.addresses()[0]);
+    std::string answer = co_await ask(client, "ciao");
+    CHECK(answer == "ciao");
+    answer = co_await ask(client, "pippo");
+    CHECK(answer == "pippo");
+    answer = co_await ask(client, "QUIT");
+    CHECK(answer.empty());
+    CHECK(client.at_end());
+    client = co_await connect(at.addresses()[0]);
+    answer = co_await ask(client, "ciao");
+    CHECK(answer == "ciao");
+    CHECK(at.accepted() == 2);
+  }
+
+  CORO_TEST_CASE_REAL("it listens on several addresses, of several kinds") {
+    std::vector<address> where;
+    where.emplace_back("127.0.0.1:0");
+    where.emplace_back("127.0.0.2:0");
+    where.emplace_back("unix:" + scratch_path("several"));
+    server at = co_await start_server(&echo, where);
+    CHECK(at.addresses().size() == 3);
+    for (const auto& each : at.addresses()) {
+      stream client = co_await connect(each);
+      const std::string answer = co_await ask(client, "x");
+      CHECK(answer == "x");
+    }
+  }
+
+  CORO_TEST_CASE_REAL("a name stands for the addresses of it that this machine has") {
+    server at = co_await start_server(&echo, "localhost:0");
+    CHECK(!at.addresses().empty());
+    stream client = co_await connect(at.addresses()[0]);
+    const std::string answer = co_await ask(client, "x");
+    CHECK(answer == "x");
+  }
+
+  CORO_TEST_CASE_REAL("close lets handlers go on, and wait_closed waits for them") {
+    server at = co_await start_server(&echo, "127.0.0.1:0");
+    const address where = at.addresses()[0];
+    stream client = co_await connect(where);
+    std::string answer = co_await ask(client, "x");
+    at.close();
+    CHECK(at.is_closed());
+    auto closed = at.wait_closed();
+    co_await pulsar::sleep(5ms);
+    CHECK_FALSE(closed.done());
+    answer = co_await ask(client, "still there");
+    CHECK(answer == "still there");
+    const auto refused = co_await as_result(connect(where));
+    CHECK(code_of(refused) == std::errc::connection_refused);
+    client = stream();
+    co_await std::move(closed);
+    CHECK(at.size() == 0);
+    co_await at.wait_closed();
+  }
+
+  CORO_TEST_CASE_REAL("cancel_connections ends what is left") {
+    server at = co_await start_server(&hold, "127.0.0.1:0");
+    stream client = co_await connect(at.addresses()[0]);
+    co_await until([&] { return at.size() == 1; });
+    at.close();
+    at.cancel_connections();
+    co_await at.wait_closed();
+    const std::string end = co_await client.read();
+    CHECK(end.empty());
+  }
+
+  CORO_TEST_CASE_REAL("a server that goes closes and cancels") {
+    stream client;
+    address where;
+    {
+      server at = co_await start_server(&hold, "127.0.0.1:0");
+      where = at.addresses()[0];
+      client = co_await connect(where);
+      co_await until([&] { return at.size() == 1; });
+    }
+    const std::string end = co_await client.read();
+    CHECK(end.empty());
+    const auto refused = co_await as_result(connect(where));
+    CHECK(code_of(refused) == std::errc::connection_refused);
+  }
+
+  CORO_TEST_CASE_REAL("over the bound of connections the next waits until one has ended") {
+    pulsar::server_options options;
+    options.most_connections = 2;
+    server at = co_await start_server(&echo, "127.0.0.1:0", options);
+    stream first = co_await connect(at.addresses()[0]);
+    stream second = co_await connect(at.addresses()[0]);
+    stream third = co_await connect(at.addresses()[0]);
+    std::string answer = co_await ask(first, "1");
+    answer = co_await ask(second, "2");
+    auto waits = ask(third, "3");
+    co_await pulsar::sleep(5ms);
+    CHECK_FALSE(waits.done());
+    CHECK(at.size() == 2);
+    first = stream();
+    answer = co_await std::move(waits);
+    CHECK(answer == "3");
+    CHECK(at.accepted() == 3);
+  }
+
+  TEST_CASE("a handler that fails is logged and ends its connection alone") {
+    const log_lines log;
+    event_loop loop;
+    const auto body = []() -> future<> {
+      const auto fail = [](stream peer) -> future<> {
+        const std::string line = co_await peer.read_line();
+        throw std::runtime_error("no such thing as " + line.substr(0, line.size() - 1));
+      };
+      server at = co_await start_server(fail, "127.0.0.1:0");
+      for (int i = 0; i < 2; ++i) {
+        stream client = co_await connect(at.addresses()[0]);
+        const std::string answer = co_await ask(client, "a unicorn");
+        CHECK(answer.empty());
+      }
+    };
+    loop.run_until_complete(body);
+    CHECK_MESSAGE(log.text.find("the handler of a connection failed: no such thing as a unicorn") !=
+                      std::string::npos,
+                  log.text);
+  }
+
+  TEST_CASE("a peer that resets is no error of the server") {
+    const log_lines log;
+    event_loop loop;
+    const auto body = []() -> future<> {
+      server at = co_await start_server(&hold, "127.0.0.1:0");
+      {
+        stream client = co_await connect(at.addresses()[0]);
+        co_await until([&] { return at.size() == 1; });
+        client.abort();
+      }
+      co_await until([&] { return at.size() == 0; });
+      stream client = co_await connect(at.addresses()[0]);
+      co_await until([&] { return at.accepted() == 2; });
+    };
+    loop.run_until_complete(body);
+    CHECK_MESSAGE(log.text.empty(), log.text);
+  }
+
+  TEST_CASE("a flood of failing handlers does not flood the log") {
+    const log_lines log;
+    event_loop loop;
+    const auto body = []() -> future<> {
+      const auto fail = [](stream) -> future<> { throw std::runtime_error("no"); };
+      server at = co_await start_server(fail, "127.0.0.1:0");
+      for (int i = 0; i < 100; ++i) {
+        stream client = co_await connect(at.addresses()[0]);
+        const auto end = co_await as_result(client.read());
+        CHECK((!end || end->empty()));
+      }
+    };
+    loop.run_until_complete(body);
+    std::size_t lines = 0;
+    for (const char c : log.text) lines += c == '\n' ? 1 : 0;
+    CHECK(lines >= 10);
+    CHECK(lines <= 30);
+    CHECK(log.text.find("(no more of them in this second)") != std::string::npos);
+  }
+
+  CORO_TEST_CASE_REAL("an address that is taken is told, and one without room refused") {
+    server at = co_await start_server(&echo, "127.0.0.1:0");
+    const auto taken = co_await as_result(start_server(&echo, at.addresses()[0]));
+    CHECK(code_of(taken) == std::errc::address_in_use);
+    const auto none = co_await as_result(start_server(&echo, std::vector<address>()));
+    CHECK(code_of(none) == std::errc::invalid_argument);
+  }
+
+  CORO_TEST_CASE_REAL("with reuse_port several servers share an address") {
+    pulsar::server_options options;
+    options.listen.reuse_port = true;
+    server one = co_await start_server(&echo, "127.0.0.1:0", options);
+    server two = co_await start_server(&echo, one.addresses()[0], options);
+    for (int i = 0; i < 20; ++i) {
+      stream client = co_await connect(one.addresses()[0]);
+      const std::string answer = co_await ask(client, "x");
+      CHECK(answer == "x");
+    }
+    CHECK(one.accepted() + two.accepted() == 20);
+  }
+
+  TEST_CASE("IPv6 is listened on, alone or with IPv4") {
+    event_loop loop;
+    try {
+      const pulsar::listener probe(address("[::1]:0"));
+    } catch (const pulsar::error&) {
+      MESSAGE("this machine has no IPv6");
+      return;
+    }
+    const auto body = []() -> future<> {
+      for (const bool alone : {true, false}) {
+        pulsar::server_options options;
+        options.listen.ipv6_only = alone;
+        server at = co_await start_server(&echo, "[::]:0", options);
+        const std::string port = std::to_string(at.addresses()[0].port());
+        stream client = co_await connect("[::1]:" + port);
+        const std::string answer = co_await ask(client, "x");
+        CHECK(answer == "x");
+        const auto r = co_await as_result(connect("127.0.0.1:" + port));
+        CHECK(static_cast<bool>(r) == !alone);
+      }
+    };
+    loop.run_until_complete(body);
+  }
+
+  TEST_CASE("the backlog is the one that was asked for") {
+    event_loop loop;
+    const auto body = []() -> future<> {
+      pulsar::server_options options;
+      options.listen.backlog = 1;
+      options.most_connections = 1;
+      server at = co_await start_server(&hold, "127.0.0.1:0", options);
+      std::vector<stream> clients;
+      for (;;) {
+        auto r = co_await as_result(pulsar::with_timeout(connect(at.addresses()[0]), 50ms));
+        if (!r) break;
+        clients.push_back(std::move(*r));
+      }
+      CHECK(clients.size() <= 4);
+    };
+    loop.run_until_complete(body);
+  }
+
+  TEST_CASE("a client that is stopped in the middle makes the writer wait, and goes on later") {
+    event_loop loop;
+    const auto body = []() -> future<> {
+      constexpr std::size_t size = 8'000'000;
+      struct shared {
+        std::size_t sent = 0;
+        bool stalled = false;
+        bool done = false;
+      };
+      static shared state;
+      state = shared();
+      const auto flood = [](stream peer) -> future<> {
+        const std::string chunk(10'000, 'x');
+        while (state.sent < size) {
+          peer.write(chunk);
+          state.sent += chunk.size();
+          const auto r = co_await as_result(pulsar::with_timeout(peer.drain(), 100ms));
+          if (!r) {
+            CHECK(peer.unsent() <= 64 * 1024 + chunk.size());
+            state.stalled = true;
+            co_await peer.drain();
+          }
+        }
+        co_await peer.close();
+        state.done = true;
+      };
+      server at = co_await start_server(flood, "127.0.0.1:0");
+      const auto to = at.addresses()[0].resolve();
+      const pid_t child = ::fork();
+      if (child == 0) {
+        const int fd = ::socket(AF_INET, SOCK_STREAM, 0);
+        if (::connect(fd, to.data(), static_cast<socklen_t>(to.size())) != 0) ::_exit(1);
+        ::raise(SIGSTOP);
+        std::size_t got = 0;
+        static char room[65536];
+        for (;;) {
+          const auto n = ::read(fd, room, sizeof room);
+          if (n <= 0) break;
+          got += static_cast<std::size_t>(n);
+        }
+        ::_exit(got == size ? 0 : 2);
+      }
+      co_await until([] { return state.stalled; });
+      CHECK(state.sent < size);
+      ::kill(child, SIGCONT);
+      co_await until([] { return state.done; });
+      int status = -1;
+      co_await until([&] { return ::waitpid(child, &status, WNOHANG) == child; });
+      CHECK(status == 0);
+    };
+    loop.run_until_complete(body);
+  }
+
+  TEST_CASE("a client that is killed ends its handler") {
+    event_loop loop;
+    const auto body = []() -> future<> {
+      server at = co_await start_server(&hold, "127.0.0.1:0");
+      const auto to = at.addresses()[0].resolve();
+      const pid_t child = ::fork();
+      if (child == 0) {
+        const int fd = ::socket(AF_INET, SOCK_STREAM, 0);
+        if (::connect(fd, to.data(), static_cast<socklen_t>(to.size())) != 0) ::_exit(1);
+        for (;;) ::pause();
+      }
+      co_await until([&] { return at.size() == 1; });
+      ::kill(child, SIGKILL);
+      co_await until([&] { return at.size() == 0; });
+      ::waitpid(child, nullptr, 0);
+    };
+    loop.run_until_complete(body);
+  }
+
+  CORO_TEST_CASE_REAL("a hundred clients at once are served each") {
+    server at = co_await start_server(&echo, "127.0.0.1:0");
+    std::vector<stream> clients;
+    for (int i = 0; i < 100; ++i) {
+      stream one = co_await connect(at.addresses()[0]);
+      clients.push_back(std::move(one));
+    }
+    for (auto& each : clients) each.write("hello\n");
+    for (auto& each : clients) {
+      const std::string line = co_await each.read_line();
+      CHECK(line == "hello\n");
+    }
+    CHECK(at.size() == 100);
+  }
+
+  TEST_CASE("a server outlives its loop") {
+    server left;
+    {
+      event_loop loop;
+      const auto body = [](server& to) -> future<> {
+        to = co_await start_server(&echo, "127.0.0.1:0");
+      };
+      loop.run_until_complete([&] { return body(left); });
+    }
+    CHECK_THROWS_AS(left.wait_closed().detach(), pulsar::error);
+    left.close();
+    left.cancel_connections();
+  }
+}
