@@ -275,6 +275,16 @@ TEST_SUITE("server") {
     CHECK(code_of(none) == std::errc::invalid_argument);
   }
 
+  CORO_TEST_CASE_REAL("it takes over sockets that listen already") {
+    pulsar::listener mine(address("127.0.0.1:0"));
+    const address where = mine.local();
+    server at = co_await start_server(&echo, std::move(mine));
+    CHECK(at.addresses()[0] == where);
+    stream client = co_await connect(where);
+    const std::string answer = co_await ask(client, "x");
+    CHECK(answer == "x");
+  }
+
   CORO_TEST_CASE_REAL("with reuse_port several servers share an address") {
     pulsar::server_options options;
     options.listen.reuse_port = true;

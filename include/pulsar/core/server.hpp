@@ -22,10 +22,8 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <limits>
 #include <string_view>
-#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -107,12 +105,7 @@ future<server> start_server(Handler handler,
                             std::vector<address> where,
                             server_options options = {},
                             event_loop& loop = event_loop::current()) {
-  static_assert(std::is_invocable_r_v<future<>, Handler&, stream>,
-                "the handler of start_server is called with a pulsar::stream and must return a "
-                "pulsar::future<>");
-  static_assert(std::is_copy_constructible_v<Handler>,
-                "the handler of start_server must be copyable: capture a std::shared_ptr");
-  return detail::open_server<server>(loop, std::function<future<>(stream)>(std::move(handler)),
+  return detail::open_server<server>(loop, detail::checked_handler(std::move(handler)),
                                      std::move(where), options.listen, options.most_connections,
                                      options.stream);
 }
@@ -129,6 +122,26 @@ future<server> start_server(Handler handler,
                             server_options options = {},
                             event_loop& loop = event_loop::current()) {
   return start_server(std::move(handler), std::vector<address>(1, address(where)), options, loop);
+}
+
+/// The same on sockets that listen already: inherited, or bound before privileges were dropped.
+/// `options.listen` has no effect.
+template <class Handler>
+future<server> start_server(Handler handler,
+                            std::vector<listener> at,
+                            server_options options = {},
+                            event_loop& loop = event_loop::current()) {
+  return detail::open_server_at<server>(loop, detail::checked_handler(std::move(handler)),
+                                        std::move(at), options.most_connections, options.stream);
+}
+template <class Handler>
+future<server> start_server(Handler handler,
+                            listener at,
+                            server_options options = {},
+                            event_loop& loop = event_loop::current()) {
+  std::vector<listener> one;
+  one.push_back(std::move(at));
+  return start_server(std::move(handler), std::move(one), options, loop);
 }
 
 }  // namespace pulsar

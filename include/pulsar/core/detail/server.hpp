@@ -24,12 +24,23 @@
 #include <functional>
 #include <new>
 #include <system_error>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
 namespace pulsar::detail {
 
 using connection_handler = std::function<future<>(stream)>;
+
+template <class Handler>
+connection_handler checked_handler(Handler handler) {
+  static_assert(std::is_invocable_r_v<future<>, Handler&, stream>,
+                "the handler of start_server is called with a pulsar::stream and must return a "
+                "pulsar::future<>");
+  static_assert(std::is_copy_constructible_v<Handler>,
+                "the handler of start_server must be copyable: capture a std::shared_ptr");
+  return connection_handler(std::move(handler));
+}
 
 /// The other side has gone, or the network: nothing that the handler could have done better.
 inline bool is_loss_of_peer(const std::exception_ptr& failure) noexcept {
@@ -248,28 +259,37 @@ struct server_access {
 };
 
 template <class Server>
+future<Server> open_server_at(event_loop& loop,
+                              connection_handler handler,
+                              std::vector<listener> at,
+                              std::size_t most,
+                              stream_options options) {
+  if (at.empty() || most == 0) {
+    throw error(std::make_error_code(std::errc::invalid_argument),
+                "a server needs an address and room for a connection");
+  }
+  const counted_pointer<server_core> core(new server_core(loop, std::move(handler), most, options));
+  Server made = server_access::make<Server>(core);
+  for (const auto& each : at) core->addresses.push_back(each.local());
+  for (auto& each : at) {
+    core->accepting.push_back(accept_streams(loop, core, std::move(each)));
+  }
+  co_return made;
+}
+
+template <class Server>
 future<Server> open_server(event_loop& loop,
                            connection_handler handler,
                            std::vector<address> where,
                            listen_options listening,
                            std::size_t most,
                            stream_options options) {
-  if (where.empty() || most == 0) {
-    throw error(std::make_error_code(std::errc::invalid_argument),
-                "a server needs an address and room for a connection");
-  }
-  std::vector<listener> listeners;
+  std::vector<listener> at;
   for (const auto& each : where) {
     const std::vector<address> numbers = co_await numbers_of(loop, each);
-    listen_on(numbers, listening, listeners);
+    listen_on(numbers, listening, at);
   }
-  const counted_pointer<server_core> core(new server_core(loop, std::move(handler), most, options));
-  Server made = server_access::make<Server>(core);
-  for (auto& each : listeners) core->addresses.push_back(each.local());
-  for (auto& each : listeners) {
-    core->accepting.push_back(accept_streams(loop, core, std::move(each)));
-  }
-  co_return made;
+  co_return co_await open_server_at<Server>(loop, std::move(handler), std::move(at), most, options);
 }
 
 }  // namespace pulsar::detail

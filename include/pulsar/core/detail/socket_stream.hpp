@@ -17,6 +17,7 @@
 #include <asio/error.hpp>
 #include <asio/io_context.hpp>
 #include <asio/posix/basic_stream_descriptor.hpp>
+#include <asio/post.hpp>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -24,6 +25,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <new>
 #include <span>
 #include <system_error>
 #include <utility>
@@ -32,13 +34,86 @@ namespace pulsar::detail {
 
 enum class descriptor_kind : std::uint8_t { socket, other };
 
+/// A read that is to begin.
+struct read_to_begin {
+  using function = void (*)(read_to_begin*);
+  explicit read_to_begin(function f) noexcept : begin(f) {}
+  read_to_begin(const read_to_begin&) = delete;
+  read_to_begin& operator=(const read_to_begin&) = delete;
+
+  function begin;
+  read_to_begin* next = nullptr;
+  read_to_begin** link = nullptr;  // while it is in the list
+};
+
+/// Those of a loop, in their order. Where one was alone in its turn of the loop, the next ones may
+/// begin at once: the way behind the other descriptors costs a look at epoll.
+class reads_to_begin : public counted_here {
+ public:
+  bool may_begin_at_once() noexcept {
+    if (posted_ || calm_ == 0) return false;
+    --calm_;
+    return true;
+  }
+
+  void add(read_to_begin& read, asio::io_context& context) {
+    if (!posted_) {
+      asio::post(context, handler{share(*this)});
+      posted_ = true;
+    }
+    read.next = nullptr;
+    read.link = last_;
+    *last_ = &read;
+    last_ = &read.next;
+  }
+
+  void remove(read_to_begin& read) noexcept {
+    if (read.link == nullptr) return;
+    *read.link = read.next;
+    (read.next != nullptr ? read.next->link : last_) = read.link;
+    read.link = nullptr;
+  }
+
+ private:
+  struct handler {
+    counted_pointer<reads_to_begin> reads;
+    void operator()() const { reads->begin_all(); }
+  };
+
+  void begin_all() {
+    posted_ = false;
+    calm_ = first_ != nullptr && first_->next == nullptr ? calm_reads : 0;
+    while (read_to_begin* const read = first_) {
+      remove(*read);
+      read->begin(read);
+    }
+  }
+
+  static constexpr unsigned calm_reads = 16;
+
+  read_to_begin* first_ = nullptr;
+  read_to_begin** last_ = &first_;
+  unsigned calm_ = 0;
+  bool posted_ = false;
+};
+
+/// The same as the loop's own.
+struct reads_of_loop final : loop_extension {
+  explicit reads_of_loop(event_loop&) : reads(new reads_to_begin) {}
+  counted_pointer<reads_to_begin> reads;
+};
+
 /// What a stream on a descriptor has in common with the operations that Asio has not ended yet.
-class descriptor_io : public counted_here {
+class descriptor_io : public counted_here, read_to_begin {
  public:
   using operation = raw_stream::operation;
 
   descriptor_io(event_loop& loop, unique_fd fd, descriptor_kind kind)
-      : loop_(loop), descriptor_(loop.context()), kind_(kind) {
+      : read_to_begin(&begin_read),
+        loop_(loop),
+        reads_(loop_access::local<reads_of_loop>(loop).reads),
+        descriptor_(loop.context()),
+        kind_(kind) {
     descriptor_.assign(fd.get());
     static_cast<void>(fd.release());
     descriptor_.non_blocking(true);
@@ -49,9 +124,16 @@ class descriptor_io : public counted_here {
   bool is_writing() const noexcept { return writing_ != nullptr; }
 
   void read(std::span<std::byte> into, operation& op) {
-    descriptor_.async_read_some(asio::buffer(into.data(), into.size()), read_handler{share(*this)});
+    event_loop* const loop = loop_.get();
+    if (loop == nullptr) return;  // nothing ends any more
+    if (reads_->may_begin_at_once()) {
+      start_read(into);
+    } else {
+      reads_->add(*this, loop->context());
+      into_ = into;
+    }
     reading_ = &op;
-    started();
+    loop_access::io_started(*loop);
   }
 
   /// Waits until some of `from` is written.
@@ -77,11 +159,13 @@ class descriptor_io : public counted_here {
   }
 
   void cancel() noexcept {
+    cancelled_ = link != nullptr;
     std::error_code ignored;
     descriptor_.cancel(ignored);
   }
 
   void close() noexcept {
+    reads_->remove(*this);
     forget(reading_);
     forget(writing_);
     std::error_code ignored;
@@ -99,6 +183,25 @@ class descriptor_io : public counted_here {
     counted_pointer<descriptor_io> io;
     void operator()(const std::error_code& failure) const { io->on_writable(failure); }
   };
+
+  void start_read(std::span<std::byte> into) {
+    descriptor_.async_read_some(asio::buffer(into.data(), into.size()), read_handler{share(*this)});
+  }
+
+  static void begin_read(read_to_begin* self) {
+    auto& io = static_cast<descriptor_io&>(*self);
+    std::error_code failure;
+    if (std::exchange(io.cancelled_, false)) {
+      failure = asio::error::operation_aborted;
+    } else {
+      try {
+        return io.start_read(io.into_);
+      } catch (const std::bad_alloc&) {
+        failure = std::make_error_code(std::errc::not_enough_memory);
+      }
+    }
+    io.end(io.reading_, 0, failure);
+  }
 
   // Asio's category of the system's errors knows nothing of std::errc.
   static std::error_code failure_of(const std::error_code& told) noexcept {
@@ -142,8 +245,11 @@ class descriptor_io : public counted_here {
   }
 
   const loop_ref loop_;
+  const counted_pointer<reads_to_begin> reads_;
   asio::posix::basic_stream_descriptor<asio::io_context::executor_type> descriptor_;
   operation* reading_ = nullptr;
+  std::span<std::byte> into_;
+  bool cancelled_ = false;  // before it began
   operation* writing_ = nullptr;
   std::span<const std::byte> unwritten_;
   const descriptor_kind kind_;
