@@ -12,7 +12,9 @@ if(DEFINED SOURCE_DIR)
 endif()
 
 # Lower ones first: a header includes headers of its own folder and of those before it.
-set(order core actors testing apps/application apps/socket apps/http)
+set(order core actors testing tls apps/application apps/socket apps/http)
+# Beside the floors: these know the core and nothing else.
+set(beside tls)
 set(longest 400)
 
 set(failures "")
@@ -83,6 +85,9 @@ foreach(header IN LISTS headers)
     elseif(included_rank GREATER rank)
       list(APPEND failures "${here}: ${folder} may not include ${included_folder} \
 (<pulsar/${include}>): ${included_folder} stands above it")
+    elseif(folder IN_LIST beside AND NOT included_folder MATCHES "^(core|${folder})?$")
+      list(APPEND failures "${here}: ${folder} may not include ${included_folder} \
+(<pulsar/${include}>): it stands beside the floors, on the core alone")
     endif()
   endforeach()
 

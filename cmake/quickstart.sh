@@ -99,6 +99,8 @@ run test bench soak|gcc|g++|gcc-c++|gcc|GCC 12 or later
 run test bench soak|asio/version.hpp|libasio-dev|asio-devel|asio|Asio 1.22 or later
 run test bench soak|fmt/format.h|libfmt-dev|fmt-devel|fmt|fmt 9 or later
 run test bench soak|CLI/CLI.hpp|libcli11-dev|cli11-devel|cli11|CLI11 2 or later
+run test bench soak|openssl/ssl.h|libssl-dev|openssl-devel|openssl|OpenSSL 3 or later
+test|openssl|openssl|openssl|openssl|the openssl command
 run test bench soak|curl|curl|curl|curl|curl
 test soak|doctest/doctest.h|doctest-dev|doctest-devel|doctest|doctest 2.4 or later
 test soak|gcc_sanitizers|g++|libasan libubsan libtsan|gcc|the sanitizers of GCC

@@ -17,6 +17,7 @@
 #include <pulsar/core/channel.hpp>
 #include <pulsar/core/child.hpp>
 #include <pulsar/core/codec.hpp>
+#include <pulsar/core/connect.hpp>
 #include <pulsar/core/context.hpp>
 #include <pulsar/core/datagram_transport.hpp>
 #include <pulsar/core/deadline.hpp>
@@ -42,6 +43,7 @@
 #include <pulsar/core/result.hpp>
 #include <pulsar/core/retry.hpp>
 #include <pulsar/core/run_threadsafe.hpp>
+#include <pulsar/core/server.hpp>
 #include <pulsar/core/shared_future.hpp>
 #include <pulsar/core/shield.hpp>
 #include <pulsar/core/signals.hpp>

@@ -639,6 +639,27 @@ TEST_SUITE("stream") {
     CHECK(a.unsent() == 0);
   }
 
+  CORO_TEST_CASE("what is under a stream can be given to another layer, with what was read ahead") {
+    auto [a, b] = memory_pair();
+    a.write("STARTTLS\nhello");
+    const std::string line = co_await b.read_line();
+    CHECK(line == "STARTTLS\n");
+    b.write("go on\n");
+    CHECK_THROWS_AS(static_cast<void>(b.release()), error);
+    co_await b.drain();
+    auto released = b.release();
+    CHECK(released.second == "hello");
+    stream above(std::move(released.first));
+    above.write("from above\n");
+    std::string text = co_await a.read_line();
+    CHECK(text == "go on\n");
+    text = co_await a.read_line();
+    CHECK(text == "from above\n");
+    static_cast<void>(a.read());
+    CHECK_THROWS_AS(static_cast<void>(a.release()), error);
+    CHECK(above.peer_name() == "the other side");
+  }
+
   // -- sockets -------------------------------------------------------------------
 
   CORO_TEST_CASE_REAL("a socket carries both directions, much and little") {

@@ -177,9 +177,17 @@ class stream {
   /// and once it is lost.
   address local_address() const;
   address peer_address() const;
+  /// "127.0.0.1:8060", or "the other side" if it has no address: for messages.
+  std::string peer_name() const;
 
   /// The socket's descriptor, for options of it; -1 if there is none.
   int native_handle() const noexcept;
+
+  /// What is under it.
+  raw_stream& raw() const noexcept;
+  /// Gives that up, and what was read ahead of it, to whoever puts a layer between (STARTTLS); this
+  /// is no stream any more. Throws `errc::already_called` while it reads or writes.
+  std::pair<std::unique_ptr<raw_stream>, std::string> release();
 
   /// How many bytes came in, and went out to the system, so far.
   std::uint64_t bytes_read() const noexcept;

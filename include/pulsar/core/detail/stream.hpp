@@ -69,7 +69,9 @@ class stream_core final : public counted_here {
  public:
   stream_core(event_loop& loop, std::unique_ptr<raw_stream> raw, const stream_options& o)
       : options(o), loop_(loop), raw_(std::move(raw)) {}
-  ~stream_core() override { raw_->close(); }  // before the buffers go
+  ~stream_core() override {
+    if (raw_ != nullptr) raw_->close();  // before the buffers go
+  }
 
   // -- the two sides ---------------------------------------------------------
 
@@ -128,6 +130,7 @@ class stream_core final : public counted_here {
   void close() noexcept;
   void abort() noexcept;
   void let_go() noexcept;
+  std::pair<std::unique_ptr<raw_stream>, std::string> release();
 
   const stream_options options;
   std::uint64_t bytes_read = 0;
@@ -520,11 +523,29 @@ inline void stream_core::let_go() noexcept {
   if (loses) {
     raw_->reset();
   } else {
-    if (shut_ < shut::under_way && loop_.get() != nullptr) raw_->shut_down(shut_operation_);
-    raw_->close();
+    // What cannot say farewell now, with bytes of its own before it, has lost them.
+    const bool bare = shut_ == shut::done || loop_.get() == nullptr || write_failure_;
+    if (bare || (shut_ != shut::under_way && raw_->shut_down(shut_operation_))) {
+      raw_->close();
+    } else {
+      raw_->reset();
+    }
   }
   reading_ = writing_ = false;
   if (loses) fail_writes(make_error_code(errc::closed));
+}
+
+// For a layer between; with what was read ahead.
+inline std::pair<std::unique_ptr<raw_stream>, std::string> stream_core::release() {
+  static_cast<void>(open_loop("stream::release"));
+  if (reading_ || unsent() > 0 || no_more_) {
+    throw error(errc::already_called,
+                "stream::release while it reads or writes, or behind its end: drain first, and "
+                "leave no read behind that was given up");
+  }
+  closing_ = no_more_ = ended_ = true;
+  shut_ = shut::done;
+  return {std::move(raw_), std::string(text())};
 }
 
 inline void stream_core::send_now() noexcept {

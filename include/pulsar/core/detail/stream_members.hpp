@@ -313,7 +313,15 @@ inline bool stream::is_closing() const noexcept { return core().is_closing(); }
 
 inline address stream::local_address() const { return core().address_of(&::getsockname); }
 inline address stream::peer_address() const { return core().address_of(&::getpeername); }
+inline std::string stream::peer_name() const { return core().peer_name(); }
 inline int stream::native_handle() const noexcept { return core().raw().native_handle(); }
+inline raw_stream& stream::raw() const noexcept { return core().raw(); }
+inline std::pair<std::unique_ptr<raw_stream>, std::string> stream::release() {
+  auto released = core().release();
+  core_ = nullptr;
+  return released;
+}
+
 inline std::uint64_t stream::bytes_read() const noexcept { return core().bytes_read; }
 inline std::uint64_t stream::bytes_written() const noexcept { return core().bytes_written; }
 inline const stream_options& stream::options() const noexcept { return core().options; }

@@ -1,0 +1,514 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include <pulsar/core/executor.hpp>
+#include <pulsar/core/memory_stream.hpp>
+#include <pulsar/core/result.hpp>
+#include <pulsar/core/when_all.hpp>
+#include <pulsar/tls/stream.hpp>
+
+#include <doctest/doctest.h>
+#include <support/certificates.hpp>
+#include <support/coro_test.hpp>
+#include <support/futures.hpp>
+
+#include <chrono>
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <utility>
+
+using namespace std::chrono_literals;
+using pulsar::as_result;
+using pulsar::event_loop;
+using pulsar::future;
+using pulsar::memory_pair;
+using pulsar::server;
+using pulsar::stream;
+namespace tls = pulsar::tls;
+
+namespace {
+
+// One authority and what it has issued, for all tests.
+struct world {
+  certificates::authority ca{"the test's authority"};
+  certificates::identity good =
+      ca.issue("example.org", "DNS:example.org,DNS:*.example.net,IP:127.0.0.1");
+  certificates::identity expired = ca.issue("example.org", "DNS:example.org", {-3, -1});
+  certificates::identity early = ca.issue("example.org", "DNS:example.org", {1, 3});
+  certificates::identity alone = certificates::self_signed("example.org", "DNS:example.org");
+  certificates::authority stranger{"somebody else"};
+  certificates::identity strange = stranger.issue("example.org", "DNS:example.org");
+
+  tls::context client() const { return tls::context::client({.ca_file = ca.file()}); }
+  static tls::context server(const certificates::identity& shown, std::string_view alpn = {}) {
+    return tls::context::server(
+        {.certificate_file = shown.certificate_file(), .key_file = shown.key_file(), .alpn = alpn});
+  }
+};
+
+const world& test() {
+  static const world instance;
+  return instance;
+}
+
+template <class T>
+std::error_code code_of(const pulsar::result<T>& r) {
+  return r ? std::error_code() : future_test::code_of(r.exception());
+}
+
+std::string pattern(std::size_t size) {
+  std::string text(size, '\0');
+  for (std::size_t i = 0; i < size; ++i) text[i] = static_cast<char>('a' + i % 23);
+  return text;
+}
+
+struct both {
+  stream client;
+  stream server;
+};
+
+// A handshake over a pair in memory that holds so many bytes.
+future<both> secured(std::size_t capacity,
+                     tls::context mine = world::server(test().good),
+                     std::string_view alpn = {}) {
+  auto [near, far] = memory_pair(capacity);
+  tls::connect_options options;
+  options.server_name = "example.org";
+  options.alpn = alpn;
+  auto accepting = tls::accept(std::move(far), mine);
+  auto connecting = tls::upgrade(std::move(near), test().client(), options);
+  both result;
+  result.client = co_await std::move(connecting);
+  result.server = co_await std::move(accepting);
+  co_return result;
+}
+
+struct refusal {
+  std::error_code client;
+  std::string text;  // of the client's failure
+  std::error_code server;
+};
+
+// The same where the client refuses.
+future<refusal> refused(const certificates::identity& shown,
+                        tls::context trusting,
+                        std::string name = "example.org") {
+  auto [near, far] = memory_pair();
+  tls::connect_options options;
+  options.server_name = name;
+  auto accepting = tls::accept(std::move(far), world::server(shown));
+  auto connecting = tls::upgrade(std::move(near), trusting, options);
+  const auto client = co_await as_result(std::move(connecting));
+  const auto server = co_await as_result(std::move(accepting));
+  refusal result;
+  result.client = code_of(client);
+  result.text = client.message();
+  result.server = code_of(server);
+  co_return result;
+}
+
+// Somebody on the wire.
+struct wire {
+  std::pair<stream, stream> near = memory_pair();
+  std::pair<stream, stream> far = memory_pair();
+  bool forging = false;
+};
+future<> carry(std::shared_ptr<wire> over, bool there) {
+  stream& from = there ? over->near.second : over->far.first;
+  stream& to = there ? over->far.first : over->near.second;
+  for (;;) {
+    std::string some = co_await from.read();
+    if (some.empty()) break;
+    if (over->forging) some.back() = static_cast<char>(some.back() ^ 1);
+    to.write(some);
+  }
+}
+
+// Runs `body` once, on a virtual clock.
+void run(future<> (*body)()) {
+  event_loop loop(pulsar::clock_kind::virtual_time);
+  // Of the side that nobody waits for once the other one has failed.
+  loop.set_exception_handler([](const pulsar::failure_report&) {});
+  loop.run_until_complete(body);
+}
+
+// What a command says, and how it ends.
+future<std::string> shell(std::string command) {
+  const auto run_command = [command] {
+    std::string text;
+    std::FILE* const pipe = ::popen(command.c_str(), "r");
+    char chunk[1024];
+    while (const auto n = std::fread(chunk, 1, sizeof chunk, pipe)) text.append(chunk, n);
+    return text + "\nstatus " + std::to_string(::pclose(pipe));
+  };
+  future<std::string> said = event_loop::current().run_in_executor(run_command);
+  co_return co_await std::move(said);
+}
+
+future<> echo(stream peer) {
+  for (;;) {
+    const bool more = co_await peer.fill();
+    if (!more) break;
+    peer.write(peer.buffered());
+    peer.consume(peer.buffered().size());
+    co_await peer.drain();
+  }
+  co_await peer.close();
+}
+
+}  // namespace
+
+TEST_SUITE("tls.stream") {
+  CORO_TEST_CASE("both sides read what the other has written, and the end") {
+    both s = co_await secured(4096);
+    s.client.write("hello\n");
+    std::string line = co_await s.server.read_line();
+    CHECK(line == "hello\n");
+    s.server.write("and back\n");
+    line = co_await s.client.read_line();
+    CHECK(line == "and back\n");
+    auto closing = s.client.close();
+    line = co_await s.server.read();
+    CHECK(line.empty());
+    co_await std::move(closing);
+    co_await s.server.close();
+  }
+
+  TEST_CASE("much comes whole through a pair that holds little, both ways at once") {
+    run([]() -> future<> {
+      both s = co_await secured(1000);
+      auto serving = echo(std::move(s.server));
+      const std::string text = pattern(300'000);
+      s.client.write(text);
+      s.client.write_eof();
+      const std::string back = co_await s.client.read_to_end();
+      CHECK(back == text);
+      co_await std::move(serving);
+    });
+  }
+
+  TEST_CASE("what was agreed on can be asked for") {
+    run([]() -> future<> {
+      both s = co_await secured(4096, world::server(test().good, "h2,http/1.1"), "http/1.1");
+      const auto info = tls::about(s.client);
+      CHECK(info.version == "TLSv1.3");
+      CHECK(info.cipher.find("TLS_") == 0);
+      CHECK(info.alpn == "http/1.1");
+      CHECK(info.peer == "CN = example.org");
+      CHECK(tls::about(s.server).alpn == "http/1.1");
+      CHECK(tls::about(s.server).peer.empty());
+      auto [a, b] = memory_pair();
+      CHECK_THROWS_AS(tls::about(a), pulsar::error);
+    });
+  }
+
+  TEST_CASE("a client that offers other protocols is refused") {
+    run([]() -> future<> {
+      const auto r = co_await as_result(secured(4096, world::server(test().good, "h2"), "smtp"));
+      CHECK(code_of(r) == tls::errc::refused);
+      CHECK_MESSAGE(r.message().find("no application protocol") != std::string::npos, r.message());
+    });
+  }
+
+  TEST_CASE("a certificate that has expired, or is not valid yet, is refused with what to do") {
+    run([]() -> future<> {
+      refusal r = co_await refused(test().expired, test().client());
+      CHECK(r.client == tls::errc::expired);
+      CHECK_MESSAGE(r.text.find("it must be renewed") != std::string::npos, r.text);
+      CHECK(r.server == tls::errc::refused);
+      r = co_await refused(test().early, test().client());
+      CHECK(r.client == tls::errc::not_yet_valid);
+    });
+  }
+
+  TEST_CASE("a certificate for another host is refused, names and numbers alike") {
+    run([]() -> future<> {
+      for (const char* name : {"example.com", "www.example.org", "a.b.example.net", "127.0.0.2"}) {
+        const refusal r = co_await refused(test().good, test().client(), name);
+        CHECK_MESSAGE(r.client == tls::errc::wrong_host, name);
+        CHECK_MESSAGE(r.text.find("server_name") != std::string::npos, r.text);
+      }
+      for (const char* name : {"example.org", "www.example.net", "127.0.0.1"}) {
+        auto [near, far] = memory_pair();
+        tls::connect_options options;
+        options.server_name = name;
+        auto accepting = tls::accept(std::move(far), world::server(test().good));
+        const auto r = co_await as_result(tls::upgrade(std::move(near), test().client(), options));
+        CHECK_MESSAGE(r.has_value(), r.message());
+      }
+    });
+  }
+
+  TEST_CASE("one of an unknown authority, or of none, is refused, unless its file is named") {
+    run([]() -> future<> {
+      refusal r = co_await refused(test().strange, test().client());
+      CHECK(r.client == tls::errc::unknown_issuer);
+      CHECK_MESSAGE(r.text.find("ca_file") != std::string::npos, r.text);
+      r = co_await refused(test().alone, test().client());
+      CHECK(r.client == tls::errc::self_signed);
+      r = co_await refused(test().good, tls::context::client());
+      CHECK(r.client == tls::errc::unknown_issuer);
+      auto trusting = tls::context::client({.ca_file = test().alone.certificate_file()});
+      auto [near, far] = memory_pair();
+      tls::connect_options options;
+      options.server_name = "example.org";
+      auto accepting = tls::accept(std::move(far), world::server(test().alone));
+      const auto known = co_await as_result(tls::upgrade(std::move(near), trusting, options));
+      CHECK_MESSAGE(known.has_value(), known.message());
+    });
+  }
+
+  TEST_CASE("who does not verify believes everybody, and needs no name") {
+    run([]() -> future<> {
+      auto [near, far] = memory_pair();
+      auto accepting = tls::accept(std::move(far), world::server(test().expired));
+      const auto r = co_await as_result(
+          tls::upgrade(std::move(near), tls::context::client({.verify = false}), {}));
+      CHECK_MESSAGE(r.has_value(), r.message());
+    });
+  }
+
+  TEST_CASE("without a name nothing can be verified: that is said") {
+    run([]() -> future<> {
+      auto [near, far] = memory_pair();
+      const auto r = co_await as_result(tls::upgrade(std::move(near), test().client(), {}));
+      CHECK(code_of(r) == std::errc::invalid_argument);
+      CHECK(r.message().find("give server_name") != std::string::npos);
+      auto [a, b] = memory_pair();
+      const auto wrong = co_await as_result(tls::accept(std::move(a), test().client()));
+      CHECK(wrong.message().find("tls::accept needs a tls::context::server") == 0);
+    });
+  }
+
+  TEST_CASE("a server may ask for the client's certificate") {
+    run([]() -> future<> {
+      const auto mine = tls::context::server({.certificate_file = test().good.certificate_file(),
+                                              .key_file = test().good.key_file(),
+                                              .client_ca_file = test().ca.file()});
+      for (const bool shows : {true, false}) {
+        auto trusting = test().client();
+        if (shows) {
+          trusting = tls::context::client({.ca_file = test().ca.file(),
+                                           .certificate_file = test().good.certificate_file(),
+                                           .key_file = test().good.key_file()});
+        }
+        auto [near, far] = memory_pair();
+        tls::connect_options options;
+        options.server_name = "example.org";
+        auto connecting = tls::upgrade(std::move(near), trusting, options);
+        auto r = co_await as_result(tls::accept(std::move(far), mine));
+        if (shows) {
+          CHECK_MESSAGE(r.has_value(), r.message());
+          if (r) CHECK(tls::about(*r).peer == "CN = example.org");
+        } else {
+          CHECK(code_of(r) == tls::errc::no_certificate);
+        }
+        auto client = co_await as_result(std::move(connecting));
+        if (client) {  // 1.3: it learns of it with its first read
+          const auto read = co_await as_result(pulsar::with_timeout(client->read(), 1s));
+          CHECK(code_of(read) == (shows ? make_error_code(pulsar::errc::timed_out)
+                                        : make_error_code(tls::errc::refused)));
+        }
+      }
+    });
+  }
+
+  TEST_CASE("an end without the farewell of TLS is a failure, behind what came before") {
+    run([]() -> future<> {
+      both s = co_await secured(4096);
+      s.server.write("the first half");
+      co_await s.server.drain();
+      s.server.raw().close();  // the connection under it ends in good order
+      const std::string text = co_await s.client.read();
+      CHECK(text == "the first half");
+      const auto r = co_await as_result(s.client.read());
+      CHECK(code_of(r) == pulsar::errc::truncated);
+      CHECK_FALSE(s.client.at_end());
+    });
+  }
+
+  TEST_CASE("garbage instead of a hello is refused by both sides") {
+    run([]() -> future<> {
+      auto [near, far] = memory_pair();
+      auto accepting = tls::accept(std::move(far), world::server(test().good));
+      near.write("GET / HTTP/1.1\r\n\r\n");
+      auto r = co_await as_result(std::move(accepting));
+      CHECK(code_of(r) == tls::errc::malformed);
+      CHECK_MESSAGE(r.message().find("http request") != std::string::npos, r.message());
+      auto [client, server] = memory_pair();
+      tls::connect_options options;
+      options.server_name = "example.org";
+      auto connecting = tls::upgrade(std::move(client), test().client(), options);
+      server.write("220 smtp.example.org ready\r\n");
+      r = co_await as_result(std::move(connecting));
+      CHECK(code_of(r) == tls::errc::malformed);
+    });
+  }
+
+  TEST_CASE("bytes that were changed on their way are a failure that stays") {
+    run([]() -> future<> {
+      const auto between = std::make_shared<wire>();
+      auto there = carry(between, true);
+      auto back = carry(between, false);
+      tls::connect_options options;
+      options.server_name = "example.org";
+      auto accepting = tls::accept(std::move(between->far.second), world::server(test().good));
+      stream client =
+          co_await tls::upgrade(std::move(between->near.first), test().client(), options);
+      stream peer = co_await std::move(accepting);
+      client.write("good");
+      std::string text = co_await peer.read();
+      CHECK(text == "good");
+      between->forging = true;
+      client.write("bad");
+      for (int i = 0; i < 2; ++i) {
+        const auto r = co_await as_result(peer.read());
+        CHECK(code_of(r) == tls::errc::malformed);
+      }
+      peer.write("too late");
+      const auto r = co_await as_result(peer.drain());
+      CHECK(code_of(r) == tls::errc::malformed);
+    });
+  }
+
+  TEST_CASE("a handshake that stalls is given up in time, on both sides") {
+    run([]() -> future<> {
+      auto& loop = event_loop::current();
+      const auto start = loop.time();
+      auto [near, far] = memory_pair();
+      const auto server =
+          co_await as_result(tls::accept(std::move(far), world::server(test().good), 3s));
+      CHECK(code_of(server) == pulsar::errc::timed_out);
+      CHECK(server.message().find("TLS handshake with ") == 0);
+      CHECK(loop.time() - start == 3s);
+      auto [silent, client] = memory_pair();
+      tls::connect_options options;
+      options.server_name = "example.org";
+      const auto r = co_await as_result(tls::upgrade(std::move(client), test().client(), options));
+      CHECK(code_of(r) == pulsar::errc::timed_out);
+      CHECK(loop.time() - start == 13s);
+    });
+  }
+
+  TEST_CASE("a side that goes in the middle of the handshake is told of as an end") {
+    run([]() -> future<> {
+      auto [near, far] = memory_pair();
+      tls::connect_options options;
+      options.server_name = "example.org";
+      auto connecting = tls::upgrade(std::move(near), test().client(), options);
+      const std::string hello = co_await far.read();
+      CHECK(!hello.empty());
+      far.write("\x16\x03\x03");
+      co_await far.close();
+      const auto r = co_await as_result(std::move(connecting));
+      CHECK(code_of(r) == pulsar::errc::truncated);
+    });
+  }
+
+  TEST_CASE("a read that is cancelled leaves the stream as it was") {
+    run([]() -> future<> {
+      both s = co_await secured(4096);
+      const auto r = co_await as_result(pulsar::with_timeout(s.client.read_line(), 1s));
+      CHECK(code_of(r) == pulsar::errc::timed_out);
+      s.server.write("late\n");
+      const std::string line = co_await s.client.read_line();
+      CHECK(line == "late\n");
+    });
+  }
+
+  TEST_CASE("a write that is cancelled below it makes the stream unusable, and says so") {
+    run([]() -> future<> {
+      both s = co_await secured(100, world::server(test().good));
+      s.client.write(pattern(10'000));
+      auto drained = s.client.close();
+      s.client.raw().cancel();
+      const auto r = co_await as_result(std::move(drained));
+      CHECK(code_of(r) == asio::error::operation_aborted);
+      std::error_code failure;
+      CHECK(s.client.raw().write_now(std::as_bytes(std::span("x")), failure) == 0);
+    });
+  }
+
+  TEST_CASE("a stream that goes says farewell if that goes at once") {
+    run([]() -> future<> {
+      both s = co_await secured(4096);
+      s.client.write("bye");
+      s.client = stream();
+      const std::string all = co_await s.server.read_to_end();
+      CHECK(all == "bye");
+    });
+  }
+
+  TEST_CASE("one that goes with bytes unsent is no end in good order") {
+    run([]() -> future<> {
+      both s = co_await secured(100);
+      s.client.write(pattern(10'000));
+      s.client = stream();
+      const auto r = co_await as_result(s.server.read_to_end());
+      CHECK(code_of(r) == std::errc::connection_reset);
+    });
+  }
+
+  TEST_CASE("new files are shown to the connections from the reload on") {
+    run([]() -> future<> {
+      auto shown = test().ca.issue("example.org", "DNS:example.org");
+      auto mine = world::server(shown);
+      both before = co_await secured(4096, mine);
+      const auto key = certificates::make_key();
+      const auto other = certificates::self_signed("example.org", "DNS:example.org");
+      {
+        std::FILE* const from = std::fopen(other.certificate_file().c_str(), "r");
+        X509* const certificate = PEM_read_X509(from, nullptr, nullptr, nullptr);
+        std::fclose(from);
+        std::FILE* const key_from = std::fopen(other.key_file().c_str(), "r");
+        EVP_PKEY* const its_key = PEM_read_PrivateKey(key_from, nullptr, nullptr, nullptr);
+        std::fclose(key_from);
+        shown.write(certificate, its_key);
+        X509_free(certificate);
+        EVP_PKEY_free(its_key);
+      }
+      mine.reload();
+      const auto after = co_await as_result(secured(4096, mine));
+      CHECK(code_of(after) == tls::errc::self_signed);
+      before.server.write("still here\n");
+      const std::string line = co_await before.client.read_line();
+      CHECK(line == "still here\n");
+    });
+  }
+
+  CORO_TEST_CASE_REAL("servers and clients meet on TCP") {
+    server at = co_await tls::start_server(world::server(test().good), &echo, "127.0.0.1:0");
+    stream client = co_await tls::connect(at.addresses()[0], test().client());
+    client.write("ping\n");
+    const std::string line = co_await client.read_line();
+    CHECK(line == "ping\n");
+    CHECK(client.peer_address() == at.addresses()[0]);
+    stream stranger = co_await pulsar::connect(at.addresses()[0]);
+    stranger.write("no hello at all\n");
+    const auto end = co_await as_result(stranger.read_to_end());
+    const auto refused = co_await as_result(tls::connect(at.addresses()[0].to_string()));
+    CHECK(code_of(refused) == tls::errc::unknown_issuer);
+  }
+
+  TEST_CASE("an echo answers openssl s_client, and refuses to renegotiate") {
+    event_loop loop;
+    const auto body = []() -> future<> {
+      server at = co_await tls::start_server(world::server(test().good), &echo, "127.0.0.1:0");
+      const std::string connect = " timeout 20 openssl s_client -connect " +
+                                  at.addresses()[0].to_string() + " -CAfile " + test().ca.file() +
+                                  " -verify_return_error -verify_hostname example.org";
+      for (const char* version : {" -tls1_2", " -tls1_3"}) {
+        const std::string said = co_await shell("(echo hello; sleep 0.3) |" + connect + version +
+                                                " -quiet -no_ign_eof 2>&1");
+        CHECK_MESSAGE(said.find("hello\nDONE\n\nstatus 0") != std::string::npos, said);
+      }
+      std::string said =
+          co_await shell("(echo R; sleep 0.3; echo hello) |" + connect + " -tls1_2 2>&1");
+      CHECK_MESSAGE(said.find("no renegotiation") != std::string::npos, said);
+      said = co_await shell("echo x |" + connect + " -tls1_1 -cipher ALL:@SECLEVEL=0 2>&1");
+      CHECK_MESSAGE(said.find("alert protocol version") != std::string::npos, said);
+    };
+    loop.run_until_complete(body);
+  }
+}
