@@ -18,6 +18,7 @@
 #include <pulsar/core/child.hpp>
 #include <pulsar/core/codec.hpp>
 #include <pulsar/core/connect.hpp>
+#include <pulsar/core/connections.hpp>
 #include <pulsar/core/context.hpp>
 #include <pulsar/core/datagram_transport.hpp>
 #include <pulsar/core/deadline.hpp>

@@ -47,6 +47,9 @@ struct task_info;
 struct stream_options;
 struct subprocess_options;
 struct datagram_endpoint_options;
+struct connect_options;
+struct server_options;
+class server;
 class process;
 class stream;
 class unique_fd;
@@ -281,6 +284,22 @@ class event_loop : detail::loop_data {
   future<stream> connect_write_pipe(int fd, Options options = {});
   template <class Options = stream_options>
   future<stream> connect_write_pipe(unique_fd fd, Options options = {});
+
+  /// A connection, or a server's, and the protocol that is told of it. Needs connections.hpp.
+  template <class Factory, class Where, class Options = connect_options>
+  auto create_connection(Factory factory, const Where& where, Options options = {});
+  template <class Factory, class Options = connect_options>
+  auto create_unix_connection(Factory factory, std::string_view path, Options options = {});
+  template <class Factory, class Where, class Options = server_options>
+  future<server> create_server(Factory factory, const Where& where, Options options = {});
+  template <class Factory, class Options = server_options>
+  future<server> create_unix_server(Factory factory, std::string_view path, Options options = {});
+  template <class Factory, class Descriptor>
+    requires std::is_invocable_v<Factory&>
+  auto connect_read_pipe(Factory factory, Descriptor fd);
+  template <class Factory, class Descriptor>
+    requires std::is_invocable_v<Factory&>
+  auto connect_write_pipe(Factory factory, Descriptor fd);
 
   /// A datagram socket and the protocol that is told of it. Needs datagram_transport.hpp.
   template <class Factory, class Options = datagram_endpoint_options>
