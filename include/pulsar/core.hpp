@@ -20,6 +20,7 @@
 #include <pulsar/core/connect.hpp>
 #include <pulsar/core/connections.hpp>
 #include <pulsar/core/context.hpp>
+#include <pulsar/core/datagram.hpp>
 #include <pulsar/core/datagram_transport.hpp>
 #include <pulsar/core/deadline.hpp>
 #include <pulsar/core/descriptor.hpp>

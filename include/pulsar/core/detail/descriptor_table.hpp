@@ -122,6 +122,14 @@ class descriptor_table final : public loop_extension {
     left();
   }
 
+  /// Before the descriptor is closed: those who wait for it fail.
+  void forget(int fd, std::error_code why) noexcept {
+    watched* const w = find(fd);
+    if (w == nullptr || w->armed == 0) return;
+    tell_kernel(EPOLL_CTL_DEL, fd, 0, 0);
+    renounce(*w, why);
+  }
+
   /// False, now and then, if the loop should have its turn before another call that need not wait.
   bool may_go_on() noexcept { return ++at_once_ % most_at_once != 0; }
 

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#pragma once
+
+// A datagram socket for coroutines, and the calls on it.
+
+#include <pulsar/core/address.hpp>
+#include <pulsar/core/descriptor.hpp>
+#include <pulsar/core/detail/counted.hpp>
+#include <pulsar/core/detail/loop_ref.hpp>
+#include <pulsar/core/detail/sock.hpp>
+#include <pulsar/core/future.hpp>
+
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstddef>
+#include <optional>
+#include <span>
+#include <string>
+#include <system_error>
+#include <utility>
+
+namespace pulsar::detail {
+
+inline unique_fd check_datagram_socket(unique_fd fd) {
+  int type = 0;
+  socklen_t size = sizeof type;
+  if (::getsockopt(fd.get(), SOL_SOCKET, SO_TYPE, &type, &size) != 0 || type != SOCK_DGRAM) {
+    throw error(std::make_error_code(std::errc::invalid_argument),
+                "descriptor " + std::to_string(fd.get()) + " is no datagram socket");
+  }
+  set_non_blocking(fd.get());
+  return fd;
+}
+
+inline address::endpoint endpoint_of(const address& where) { return where.resolve(); }
+template <class Endpoint>
+address::endpoint endpoint_of(const Endpoint& where) {
+  return address::endpoint(where);
+}
+
+template <class Datagram>
+struct receive_datagram_call {
+  static constexpr const char* name = "receiving a datagram";
+
+  int operator()(int fd) {
+    // As long as UDP's can be; those of Unix sockets may be longer.
+    char chunk[64 * 1024];
+    const bool fits = most <= sizeof chunk;
+    if (!fits) given.data.resize(most);
+    auto size = static_cast<socklen_t>(given.from.capacity());
+    const ssize_t n = ::recvfrom(fd, fits ? chunk : given.data.data(), most,
+                                 MSG_DONTWAIT | MSG_TRUNC, given.from.data(), &size);
+    const int code = n < 0 ? failure_of_call() : 0;
+    given.size = n > 0 ? static_cast<std::size_t>(n) : 0;
+    const std::size_t kept = std::min(given.size, most);
+    if (fits) {
+      given.data.assign(chunk, kept);
+    } else {
+      given.data.resize(kept);
+      given.data.shrink_to_fit();
+    }
+    if (n >= 0) given.from.resize(std::min<std::size_t>(size, given.from.capacity()));
+    return code;
+  }
+
+  std::size_t most;
+  Datagram given{};
+};
+
+struct send_datagram_call {
+  static constexpr const char* name = "sending a datagram";
+
+  int operator()(int fd) {
+    const auto* const where = to ? to->data() : nullptr;
+    const auto size = to ? static_cast<socklen_t>(to->size()) : 0;
+    if (::sendto(fd, data.data(), data.size(), MSG_DONTWAIT | MSG_NOSIGNAL, where, size) >= 0) {
+      return 0;
+    }
+    const int code = failure_of_call();
+    if (code == would_block && kept.empty() && !data.empty()) {
+      kept.assign(reinterpret_cast<const char*>(data.data()), data.size());
+      data = std::as_bytes(std::span(kept));
+    }
+    return code;
+  }
+
+  send_datagram_call(std::span<const std::byte> d, std::optional<address::endpoint> t) noexcept
+      : data(d), to(t) {}
+  send_datagram_call(send_datagram_call&&) = default;  // before it has waited
+
+  std::span<const std::byte> data;
+  std::optional<address::endpoint> to;
+  std::string kept{};
+};
+
+class datagram_socket_core : public counted_here {
+ public:
+  datagram_socket_core(event_loop& loop, unique_fd fd) noexcept : loop_(loop), fd_(std::move(fd)) {}
+  ~datagram_socket_core() override { close(); }
+
+  template <class T, class Call>
+  future<T> call(const char* what, direction where, Call made) {
+    event_loop* const loop = loop_.get();
+    if (loop == nullptr) throw error(errc::loop_closed, what);
+    if (!fd_) throw error(errc::closed, what);
+    return make_socket_call<T>(*loop, fd_.get(), where, std::move(made));
+  }
+
+  void close() noexcept {
+    if (!fd_) return;
+    if (event_loop* const loop = loop_.get()) {
+      if (auto* const table = loop_access::find_local<descriptor_table>(*loop)) {
+        table->forget(fd_.get(), errc::closed);
+      }
+    }
+    fd_.reset();
+  }
+
+  int fd() const noexcept { return fd_.get(); }
+
+  address address_of(int (*ask)(int, sockaddr*, socklen_t*)) const {
+    address::endpoint at;
+    auto size = static_cast<socklen_t>(at.capacity());
+    if (ask(fd_.get(), at.data(), &size) != 0) {
+      at = asio::local::stream_protocol::endpoint();
+    } else {
+      at.resize(size);
+    }
+    return address::of(at);
+  }
+
+ private:
+  const loop_ref loop_;
+  unique_fd fd_;
+};
+
+}  // namespace pulsar::detail
