@@ -26,6 +26,7 @@ using pulsar::clock_kind;
 using pulsar::errc;
 using pulsar::event_loop;
 using pulsar::future;
+using pulsar::promise;
 
 namespace {
 
@@ -153,6 +154,19 @@ TEST_SUITE("as_completed") {
       if (next->outcome().code() == errc::cancelled) ++cancelled;
     }
     CHECK(cancelled == 2);
+  }
+
+  TEST_CASE("a future of a closed loop is refused, and the others are cancelled") {
+    event_loop closed(clock_kind::virtual_time);
+    event_loop loop(clock_kind::virtual_time);
+    promise<int> never(closed);
+    promise<int> pending(loop);
+    std::vector<future<int>> fs;
+    fs.push_back(pending.get_future());
+    fs.push_back(never.get_future());
+    closed.close();
+    CHECK_THROWS_AS(static_cast<void>(as_completed(std::move(fs))), pulsar::error);
+    CHECK(pending.cancelled());
   }
 
   TEST_CASE("an empty future is refused") {

@@ -54,8 +54,13 @@ class [[nodiscard("the futures in it are cancelled when it is dropped")]] comple
   using item = std::optional<completion<T>>;
 
   explicit completions(std::vector<future<T>> fs) : core_(new core(std::move(fs))) {
-    for (std::size_t i = 0; i < core_->futures.size(); ++i) {
-      core_->futures[i].add_done_callback([c = core_, i] { c->on_end(i); });
+    try {
+      for (std::size_t i = 0; i < core_->futures.size(); ++i) {
+        core_->futures[i].add_done_callback([c = core_, i] { c->on_end(i); });
+      }
+    } catch (...) {  // a loop is closed; the callbacks keep the others
+      core_->give_up();
+      throw;
     }
   }
   completions(completions &&) noexcept = default;
