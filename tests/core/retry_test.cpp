@@ -93,6 +93,12 @@ TEST_SUITE("retry") {
     CHECK(run({.tries = 0, .first = 1s, .jitter = plain}, 1000).size() == 1001);
   }
 
+  TEST_CASE("the longest wait there is does not end at once") {
+    constexpr auto for_ever = event_loop::duration::max();
+    CHECK(run({.first = for_ever, .longest = for_ever, .limit = 1h, .jitter = plain}, 100) ==
+          times{0s});
+  }
+
   TEST_CASE("the waits are random parts of the whole, and the same for the same seed") {
     const retry_policy policy{.tries = 8, .first = 1s, .factor = 1};
     const auto first = run(policy, 100);

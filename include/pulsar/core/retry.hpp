@@ -80,6 +80,7 @@ inline event_loop::duration next_wait(const retry_policy& policy,
   double wait = std::clamp(most, 0.0, longest);
   most = std::min(most * policy.factor, longest);
   if (policy.jitter == retry_policy::jitter_kind::full) wait *= random.fraction();
+  if (wait >= longest) return policy.longest;  // which a double may not hold
   return event_loop::duration(static_cast<event_loop::duration::rep>(wait));
 }
 
@@ -143,8 +144,8 @@ requires detail::is_future<std::invoke_result_t<F&>> &&
     }
     auto& random = policy.seed != 0 ? own : detail::loop_access::local<detail::loop_random>(loop);
     const auto wait = detail::next_wait(policy, most, random);
-    const bool late =
-        policy.limit > event_loop::duration::zero() && loop.time() - begin + wait > policy.limit;
+    const bool late = policy.limit > event_loop::duration::zero() &&
+                      wait > policy.limit - (loop.time() - begin);
     if (late || !detail::says_again(again, failure, code)) {
       std::rethrow_exception(std::move(failure));
     }
