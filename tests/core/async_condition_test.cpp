@@ -7,6 +7,7 @@
 #include "support/coro_test.hpp"
 
 #include <chrono>
+#include <memory>
 #include <system_error>
 #include <utility>
 #include <vector>
@@ -110,6 +111,37 @@ TEST_SUITE("async_condition") {
     CHECK(corner.sold == std::vector<int>{2});
     const auto ended = co_await as_result(std::move(first));
     CHECK(ended.code() == errc::cancelled);
+  }
+
+  CORO_TEST_CASE("who drops its wait does not hold the mutex, and leaves the notification") {
+    async_mutex mutex;
+    async_condition changed(mutex);
+    int woken = 0;
+    const auto wait = [](async_mutex& m, async_condition& c, int& n) -> future<> {
+      auto lock = co_await m.lock();
+      co_await c.wait(lock);
+      ++n;
+    };
+    // Dropped while it waits to be notified, or for the mutex, or when it is about to have that.
+    for (int way = 0; way < 3; ++way) {
+      auto guard = std::make_unique<async_mutex::guard>(co_await mutex.lock());
+      auto dropped = changed.wait(*guard);
+      auto other = wait(mutex, changed, woken);
+      auto lock = co_await mutex.lock();
+      if (way > 0) changed.notify_one();
+      co_await pulsar::sleep(0s);
+      if (way > 1) lock.release();
+      dropped = {};
+      guard.reset();
+      lock.release();
+      if (way == 0) {
+        co_await pulsar::sleep(1ms);
+        changed.notify_one();
+      }
+      co_await std::move(other);
+      CHECK(woken == way + 1);
+      CHECK_FALSE(mutex.locked());
+    }
   }
 
   CORO_TEST_CASE("a guard of nothing, or of another mutex, is refused") {

@@ -11,12 +11,29 @@
 
 #include <pulsar/core/async_mutex.hpp>
 
-#include <cstddef>
+#include <coroutine>
 #include <exception>
 #include <system_error>
 #include <utility>
 
 namespace pulsar {
+
+namespace detail {
+
+/// Tells a coroutine whether its future is gone.
+struct nobody_waits {
+  bool await_ready() const noexcept { return false; }
+  template <class P>
+  bool await_suspend(std::coroutine_handle<P> h) noexcept {
+    gone = h.promise().abandoned;
+    return false;
+  }
+  bool await_resume() const noexcept { return gone; }
+
+  bool gone = false;
+};
+
+}  // namespace detail
 
 /// Belongs to one thread, and to one mutex. Those who wait when it or the mutex ends fail with
 /// `errc::broken_promise`.
@@ -30,9 +47,9 @@ class async_condition {
   }
 
   /// Gives `held` back, waits to be notified, and holds the mutex again when it is done, also when
-  /// it was cancelled. `held` must stay in place meanwhile. Throws
-  /// `std::errc::operation_not_permitted` if `held` does not hold this condition's mutex. Look at
-  /// what you wait for again afterwards.
+  /// it was cancelled. `held` must stay in place until then; it stays empty, and may go, when the
+  /// future itself is dropped. Throws `std::errc::operation_not_permitted` if `held` does not hold
+  /// this condition's mutex. Look at what you wait for again afterwards.
   template <class = void>  // as the coroutine in it
   future<> wait(async_mutex::guard& held, event_loop& loop = event_loop::current()) {
     if (held.of_.get() != core_->mutex.get()) {
@@ -77,18 +94,23 @@ class async_condition {
       why = std::current_exception();
     }
     const bool notified = why == nullptr;
-    while (!held) {
+    async_mutex::guard mine;
+    bool dropped = co_await detail::nobody_waits();
+    while (!mine && !dropped) {
       try {
         auto again = self->mutex->acquire(loop);
-        held = co_await std::move(again);
+        mine = co_await std::move(again);
       } catch (const std::system_error& e) {
         why = std::current_exception();
         if (e.code() != errc::cancelled) break;  // the mutex is gone
       }
+      dropped = co_await detail::nobody_waits();
     }
-    if (why == nullptr) co_return;
-    if (notified && held) self->notify_one();  // what was meant for one must not be lost
-    std::rethrow_exception(std::move(why));
+    const bool holds = static_cast<bool>(mine);
+    if (!dropped) held = std::move(mine);  // else it may be gone
+    if (why == nullptr && !dropped) co_return;
+    if (notified && (holds || dropped)) self->notify_one();  // what was meant for one is not lost
+    if (why != nullptr) std::rethrow_exception(std::move(why));
   }
 
   detail::counted_pointer<core> core_;
