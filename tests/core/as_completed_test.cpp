@@ -143,6 +143,16 @@ TEST_SUITE("as_completed") {
     CHECK(*s == std::vector<std::string>{"ended", "cancelled"});
   }
 
+  CORO_TEST_CASE("assigning to it drops what it held, at once") {
+    auto s = new_steps();
+    auto done = as_completed(noting(s, 1h));
+    done = as_completed(noting(s, 1ms));
+    co_await pulsar::sleep(0s);
+    CHECK(*s == std::vector<std::string>{"cancelled"});
+    auto first = co_await done.next();
+    CHECK(first->value() == 1);
+  }
+
   CORO_TEST_CASE("cancelling it gives the rest as cancelled") {
     auto s = new_steps();
     auto done = as_completed(noting(s, 1h), noting(s, 1ms), noting(s, 1h));

@@ -3,15 +3,18 @@
 #include <pulsar/core/generator.hpp>
 #include <pulsar/core/operation.hpp>
 #include <pulsar/core/result.hpp>
+#include <pulsar/core/tasks.hpp>
 #include <pulsar/core/timeout.hpp>
 #include <pulsar/core/when_all.hpp>
 
+#include <asio/ip/udp.hpp>
 #include <asio/steady_timer.hpp>
 
 #include "support/coro_test.hpp"
 #include "support/futures.hpp"
 
 #include <chrono>
+#include <cstddef>
 #include <memory>
 #include <optional>
 #include <stdexcept>
@@ -489,6 +492,23 @@ TEST_SUITE("generator") {
     CHECK_FALSE(kept.done());
   }
 
+  TEST_CASE("or with one among its parameters, which go last") {
+    generator<int> kept;
+    generator<int> unasked;
+    {
+      event_loop loop;
+      const auto with_socket = [](event_loop&, asio::ip::udp::socket) -> generator<int> {
+        co_yield 1;
+      };
+      const asio::ip::udp::endpoint any(asio::ip::address_v4::loopback(), 0);
+      kept = with_socket(loop, asio::ip::udp::socket(loop.context(), any));
+      unasked = with_socket(loop, asio::ip::udp::socket(loop.context(), any));
+      const auto ask = [](generator<int>& g) -> future<> { static_cast<void>(co_await g.next()); };
+      loop.run_until_complete([&] { return ask(kept); });
+    }
+    CHECK_FALSE(kept.done());
+  }
+
   CORO_TEST_CASE("the loop may go at any moment of a generator's life") {
     auto s = new_steps();
     generator<int> outer = evens(noting(s, 1ms));
@@ -498,6 +518,25 @@ TEST_SUITE("generator") {
     x = co_await outer.next();
     CHECK(*x == 2);
     co_await std::move(both);
+  }
+
+  TEST_CASE("tasks() shows it between who asks and what it waits for, and not between two items") {
+    event_loop loop(clock_kind::virtual_time);
+    generator<int> idle = noting(new_steps(), 1ms);
+    const auto on = [](event_loop&, generator<int> from) { return all_of(std::move(from)); };
+    auto asking = on(loop, evens(count_slowly(3, 1h)));
+    const auto tasks = loop.tasks();
+    REQUIRE(tasks.size() == 3);
+    const auto place = [&](const std::string& function) {
+      std::size_t i = 0;
+      while (i < tasks.size() && tasks[i].function != function) ++i;
+      return i;
+    };
+    REQUIRE(place("count_slowly") < 3);
+    CHECK(tasks[place("count_slowly")].waits_for == "a sleep");
+    CHECK(tasks[place("count_slowly")].awaiter == place("evens"));
+    CHECK(tasks[place("evens")].awaiter == place("all_of"));
+    asking.cancel();
   }
 
   CORO_TEST_CASE("the body keeps the context it was called in") {

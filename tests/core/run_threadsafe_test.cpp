@@ -171,6 +171,11 @@ TEST_SUITE("run_threadsafe") {
       while (began == 1) std::this_thread::yield();
     }
     while (cancelled == 1) std::this_thread::yield();
+    auto replaced = run_threadsafe(other.loop(), [&] { return endless(began, cancelled); });
+    while (began == 2) std::this_thread::yield();
+    replaced = run_threadsafe(other.loop(), [] { return pulsar::sleep(1ms); });
+    while (cancelled == 2) std::this_thread::yield();
+    replaced.get();
     auto detached = run_threadsafe(
         other.loop(), [&]() -> future<> { return pulsar::sleep(1ms).then([&] { ran = true; }); });
     detached.detach();

@@ -65,7 +65,9 @@ class [[nodiscard("the futures in it are cancelled when it is dropped")]] comple
   }
   completions(completions &&) noexcept = default;
   completions& operator=(completions&& other) noexcept {
-    std::swap(core_, other.core_);
+    if (this == &other) return *this;
+    const completions before(std::move(*this));
+    core_ = std::move(other.core_);
     return *this;
   }
   ~completions() {

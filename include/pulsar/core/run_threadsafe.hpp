@@ -78,8 +78,10 @@ class [[nodiscard(
   blocking_future() noexcept = default;
   blocking_future(blocking_future &&) noexcept = default;
   blocking_future& operator=(blocking_future&& other) noexcept {
-    std::swap(call_, other.call_);
-    std::swap(inbox_, other.inbox_);
+    if (this == &other) return *this;
+    const blocking_future before(std::move(*this));
+    call_ = std::move(other.call_);
+    inbox_ = std::move(other.inbox_);
     return *this;
   }
   ~blocking_future() { cancel(); }
