@@ -27,4 +27,10 @@ inline void set_alarm(int alarm, std::uint64_t milliseconds) noexcept {
   ::timerfd_settime(alarm, TFD_TIMER_ABSTIME, &when, nullptr);
 }
 
+/// Not readable any more.
+inline void unset_alarm(int alarm) noexcept {
+  const itimerspec never{};
+  ::timerfd_settime(alarm, TFD_TIMER_ABSTIME, &never, nullptr);
+}
+
 }  // namespace pulsar::detail
