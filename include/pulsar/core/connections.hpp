@@ -65,12 +65,14 @@ future<attached<protocol_of<Factory>>> attach_when_made(event_loop& loop,
 
 template <class Factory>
 auto handler_of(event_loop& loop, Factory factory) {
-  static_assert(
-      std::is_base_of_v<protocol, protocol_of<Factory>>,
-      "the factory must give a std::shared_ptr or std::unique_ptr to a class that derives "
-      "from pulsar::protocol");
+  constexpr bool is_protocol = std::is_base_of_v<protocol, protocol_of<Factory>>;
+  static_assert(is_protocol,
+                "the factory must give a std::shared_ptr or std::unique_ptr to a class that "
+                "derives from pulsar::protocol");
   return [&loop, factory = std::move(factory)](stream under) mutable {
-    return run_protocol(loop, std::move(under), make_protocol(factory));
+    std::shared_ptr<protocol> told;
+    if constexpr (is_protocol) told = make_protocol(factory);
+    return run_protocol(loop, std::move(under), std::move(told));
   };
 }
 

@@ -48,7 +48,7 @@ class command_line {
         "subprocess_exec takes texts, and subprocess_options at the end");
     if constexpr (std::is_same_v<T, subprocess_options>) {
       options_ = part;
-    } else {
+    } else if constexpr (std::is_convertible_v<const T&, std::string_view>) {
       words_.emplace_back(std::string_view(part));
     }
   }
