@@ -32,7 +32,8 @@ namespace pulsar {
 
 /// Holds a bounded number of items. Every member may be called from any thread; those that return
 /// futures belong to the thread of the loop they are given. It must outlive the calls of its
-/// members, not the futures: its end closes it.
+/// members, not the futures: its end closes it. Who waits here is no work of a context: `run()` of
+/// a user's needs a work guard while nothing else is under way.
 template <class T>
 class channel {
   static_assert(
