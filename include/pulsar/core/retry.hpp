@@ -47,20 +47,12 @@ struct retry_policy {
 
 namespace detail {
 
-/// Steele, Lea and Flood's SplitMix64.
 class random_bits {
  public:
   explicit random_bits(std::uint64_t seed) noexcept : state_(seed) {}
 
-  std::uint64_t next() noexcept {
-    std::uint64_t z = state_ += 0x9e3779b97f4a7c15U;
-    z = (z ^ (z >> 30U)) * 0xbf58476d1ce4e5b9U;
-    z = (z ^ (z >> 27U)) * 0x94d049bb133111ebU;
-    return z ^ (z >> 31U);
-  }
-
   /// From zero up to, but not including, one.
-  double fraction() noexcept { return static_cast<double>(next() >> 11U) * 0x1p-53; }
+  double fraction() noexcept { return static_cast<double>(next_random(state_) >> 11U) * 0x1p-53; }
 
  private:
   std::uint64_t state_;

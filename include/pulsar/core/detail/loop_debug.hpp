@@ -42,6 +42,14 @@ inline void log_place(log_level level, std::string& text, std::source_location w
   log_place(log_level::warning, text, place);
 }
 
+/// Steele, Lea and Flood's SplitMix64.
+inline std::uint64_t next_random(std::uint64_t& state) noexcept {
+  std::uint64_t z = state += 0x9e3779b97f4a7c15U;
+  z = (z ^ (z >> 30U)) * 0xbf58476d1ce4e5b9U;
+  z = (z ^ (z >> 27U)) * 0x94d049bb133111ebU;
+  return z ^ (z >> 31U);
+}
+
 }  // namespace detail
 
 inline void event_loop::set_debug(bool on) noexcept {
@@ -76,12 +84,7 @@ inline detail::task_node* event_loop::pick_ready() noexcept {
   }
   if (count == 0) return nullptr;
   if (count == 1) return ready_.take(candidates[0]);
-  // splitmix64
-  std::uint64_t random = seed_ += 0x9e3779b97f4a7c15U;
-  random = (random ^ (random >> 30U)) * 0xbf58476d1ce4e5b9U;
-  random = (random ^ (random >> 27U)) * 0x94d049bb133111ebU;
-  random ^= random >> 31U;
-  return ready_.take(candidates[random % count]);
+  return ready_.take(candidates[detail::next_random(seed_) % count]);
 }
 
 [[gnu::noinline]] inline void event_loop::run_ready_carefully() {
