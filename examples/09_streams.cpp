@@ -10,7 +10,7 @@ pulsar::future<> shout(pulsar::stream peer) {
   for (;;) {
     std::string line = co_await peer.read_line();
     if (line.empty()) break;  // the client has ended
-    for (char& c : line) c = static_cast<char>(std::toupper(c));
+    for (char& c : line) c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
     peer.write(line);
     co_await peer.drain();  // not faster than the client reads
   }

@@ -4,9 +4,11 @@
 
 set(scripts ${PROJECT_SOURCE_DIR}/cmake)
 
-# ---- layers, README
+# ---- layers, scenarios, README
 
 pulsar_add_test(layers LABELS build COMMAND ${CMAKE_COMMAND} -P ${scripts}/CheckLayers.cmake)
+pulsar_add_test(scenarios LABELS build
+                COMMAND ${CMAKE_COMMAND} -P ${scripts}/CheckScenarios.cmake)
 
 if(EXISTS ${PROJECT_SOURCE_DIR}/README.md)
   pulsar_add_test(readme LABELS build COMMAND ${CMAKE_COMMAND} -P ${scripts}/CheckReadme.cmake)
