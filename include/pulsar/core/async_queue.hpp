@@ -25,9 +25,9 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <deque>
 #include <functional>
 #include <limits>
+#include <memory>
 #include <optional>
 #include <system_error>
 #include <utility>
@@ -37,20 +37,61 @@ namespace pulsar {
 
 namespace detail {
 
-/// The first that came is the first to go.
+/// The first that came is the first to go. A ring, which allocates only to hold more than before;
+/// when it is empty it gives back what it needed for many.
 template <class T>
 class fifo_items {
  public:
-  std::size_t size() const noexcept { return items_.size(); }
-  void push(T&& item) { items_.push_back(std::move(item)); }
+  fifo_items() noexcept = default;
+  fifo_items(const fifo_items&) = delete;
+  fifo_items& operator=(const fifo_items&) = delete;
+  ~fifo_items() {
+    for (; size_ > 0; --size_) std::destroy_at(&at(size_ - 1));
+    free();
+  }
+
+  std::size_t size() const noexcept { return size_; }
+  void push(T&& item) {
+    if (size_ == room_) grow();
+    std::construct_at(&at(size_), std::move(item));
+    ++size_;
+  }
   T pop() {
-    T item = std::move(items_.front());
-    items_.pop_front();
+    T item = std::move(at(0));
+    std::destroy_at(&at(0));
+    first_ = (first_ + 1) % room_;
+    if (--size_ == 0 && room_ > many) free();
     return item;
   }
 
  private:
-  std::deque<T> items_;
+  static constexpr std::size_t few = 8;
+  static constexpr std::size_t many = 1024;
+
+  T& at(std::size_t index) noexcept { return items_[(first_ + index) % room_]; }
+
+  void grow() {
+    fifo_items larger;
+    larger.room_ = room_ == 0 ? few : 2 * room_;
+    larger.items_ = std::allocator<T>().allocate(larger.room_);
+    for (; larger.size_ < size_; ++larger.size_) {
+      std::construct_at(&larger.at(larger.size_), std::move_if_noexcept(at(larger.size_)));
+    }
+    std::swap(items_, larger.items_);
+    std::swap(room_, larger.room_);
+    std::swap(first_, larger.first_);
+  }
+
+  void free() noexcept {
+    if (items_ != nullptr) std::allocator<T>().deallocate(items_, room_);
+    items_ = nullptr;
+    room_ = first_ = 0;
+  }
+
+  T* items_ = nullptr;
+  std::size_t room_ = 0;
+  std::size_t first_ = 0;
+  std::size_t size_ = 0;
 };
 
 /// The least is the first to go, among equals the one that came first.
