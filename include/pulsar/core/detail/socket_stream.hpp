@@ -103,6 +103,42 @@ struct reads_of_loop final : loop_extension {
   counted_pointer<reads_to_begin> reads;
 };
 
+/// Memory for one operation of Asio, which would ask for it with each read: the few blocks that it
+/// keeps by itself do not go far when many reads begin together.
+class operation_room {
+ public:
+  void* allocate(std::size_t size) {
+    if (size > sizeof bytes_ || std::exchange(taken_, true)) return ::operator new(size);
+    return bytes_;
+  }
+  void deallocate(void* memory) noexcept {
+    if (memory != bytes_) return ::operator delete(memory);
+    taken_ = false;
+  }
+
+ private:
+  alignas(std::max_align_t) std::byte bytes_[160];
+  bool taken_ = false;
+};
+
+template <class T>
+struct operation_allocator {
+  using value_type = T;
+
+  explicit operation_allocator(operation_room& r) noexcept : room(&r) {}
+  template <class U>
+  operation_allocator(const operation_allocator<U>& other) noexcept : room(other.room) {}
+
+  T* allocate(std::size_t n) { return static_cast<T*>(room->allocate(n * sizeof(T))); }
+  void deallocate(T* memory, std::size_t) noexcept { room->deallocate(memory); }
+  template <class U>
+  bool operator==(const operation_allocator<U>& other) const noexcept {
+    return room == other.room;
+  }
+
+  operation_room* room;
+};
+
 /// What a stream on a descriptor has in common with the operations that Asio has not ended yet.
 class descriptor_io : public counted_here, read_to_begin {
  public:
@@ -173,8 +209,12 @@ class descriptor_io : public counted_here, read_to_begin {
   }
 
  private:
+  // Keeps the memory of its operation too, until that is given back.
   struct read_handler {
+    using allocator_type = operation_allocator<void>;
+
     counted_pointer<descriptor_io> io;
+    allocator_type get_allocator() const noexcept { return allocator_type(io->read_room_); }
     void operator()(const std::error_code& failure, std::size_t n) const {
       io->on_read(failure, n);
     }
@@ -249,6 +289,7 @@ class descriptor_io : public counted_here, read_to_begin {
   asio::posix::basic_stream_descriptor<asio::io_context::executor_type> descriptor_;
   operation* reading_ = nullptr;
   std::span<std::byte> into_;
+  operation_room read_room_;
   bool cancelled_ = false;  // before it began
   operation* writing_ = nullptr;
   std::span<const std::byte> unwritten_;

@@ -43,6 +43,7 @@ struct stream_reader : hand_made_state {
   virtual bool finish(stream_core& from) = 0;
 
   inline void on_cancelled() noexcept override;
+  const char* name() const noexcept override { return "a read of a stream"; }
 
   stream_core* core = nullptr;  // while it waits
 
@@ -163,7 +164,7 @@ class stream_core final : public counted_here {
     static void run(task_node* node, bool drop) {
       const counted_pointer<stream_core> core(&static_cast<flush_node*>(node)->core);
       core->flush_due_ = false;
-      if (!drop) core->flush();
+      if (!drop && core->unsent() > 0) core->flush();
     }
     stream_core& core;
   };
@@ -393,7 +394,7 @@ inline void stream_core::write(std::span<const std::byte> from) {
     }
   }
   if (from.empty()) return;
-  queued_.append(from);
+  (writing_ || !queued_.empty() ? queued_ : sending_).append(from);
   if (flush_due_ || writing_) return;
   flush_due_ = true;
   take();
@@ -461,13 +462,14 @@ inline future<> stream_core::drain() {
   event_loop& loop = open_loop("stream::drain");
   flush();
   if (!write_failure_ && unsent() > options.high_water) return drainers_.wait(loop);
-  promise<> done(loop);
+  auto* const done = new shared_state<void>(loop);
+  done->handed_out = true;
   if (write_failure_) {
-    done.set_exception(write_failure());
+    done->fail(write_failure());
   } else {
-    done.set_value();
+    done->succeed();
   }
-  return done.get_future();
+  return future_access::make<void>(done);
 }
 
 inline void stream_core::end_writing() {
