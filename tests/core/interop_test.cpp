@@ -295,6 +295,30 @@ TEST_SUITE("interop") {
     CHECK(failed.message() == "broken in asio");
   }
 
+  CORO_TEST_CASE_REAL("it may be awaited as it is") {
+    const int value = co_await sleep_in_asio(1ms, 7);
+    CHECK(value == 7);
+    const auto text = co_await wait_for_text("a text too long to be kept in the string itself");
+    CHECK(text.size() == 47);
+    auto named = sleep_in_asio(1ms, 8);
+    const int again = co_await std::move(named);
+    CHECK(again == 8);
+    std::string failure;
+    try {
+      static_cast<void>(co_await fail_in_asio());
+    } catch (const std::runtime_error& e) {
+      failure = e.what();
+    }
+    CHECK(failure == "broken in asio");
+    const auto wait = [](std::shared_ptr<std::atomic<int>> ended) -> future<> {
+      co_await note_cancellation(ended);
+    };
+    auto ended = not_ended();
+    auto late = co_await as_result(with_timeout(wait(ended), 1ms));
+    CHECK(late.code() == errc::timed_out);
+    CHECK(*ended == 1);
+  }
+
   CORO_TEST_CASE_REAL("cancelling reaches through coroutines of both kinds, both ways") {
     auto ended = not_ended();
     auto late = co_await as_result(with_timeout(as_future(note_cancellation(ended)), 1ms));

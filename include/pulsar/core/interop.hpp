@@ -8,7 +8,8 @@
 ///       page p = co_await async_wait(fetch(url), asio::use_awaitable);
 ///     }
 ///     future<> ours() {
-///       co_await as_future(theirs());
+///       co_await theirs();
+///       co_await with_timeout(as_future(theirs()), 5s);
 ///     }
 ///
 ///     async_wait(fetch(url), [](std::exception_ptr e, page p) { ... });
@@ -77,9 +78,10 @@ requires detail::is_future < std::invoke_result_t < std::decay_t<F>
   }
 }
 
-/// Runs a coroutine of Asio on the context of `loop`, and gives its result. Cancelling or dropping
-/// that emits `asio::cancellation_type::all` to what the coroutine waits for; it is waited for
-/// until it has ended, as an operation is.
+/// Runs a coroutine of Asio on the context of `loop`, and gives its result, for combinators; a
+/// coroutine of pulsar may `co_await` one as it is. Cancelling or dropping that emits
+/// `asio::cancellation_type::all` to what the coroutine waits for; it is waited for until it has
+/// ended, as an operation is.
 template <class T, class Executor>
 future<T> as_future(asio::awaitable<T, Executor> coroutine,
                     event_loop& loop = event_loop::current()) {
@@ -96,3 +98,14 @@ future<T> as_future(const Where& executor,
 }
 
 }  // namespace pulsar
+
+namespace asio {
+
+// Found where a coroutine of pulsar awaits one of Asio.
+template <class T, class Executor>
+auto await_in_pulsar(awaitable<T, Executor>&& coroutine) {
+  return co_spawn(pulsar::event_loop::current().get_executor(), std::move(coroutine),
+                  pulsar::use_future);
+}
+
+}  // namespace asio

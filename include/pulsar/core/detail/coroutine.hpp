@@ -175,6 +175,15 @@ struct coroutine_base : frame {
     }
     return static_cast<A&&>(a);
   }
+
+  /// Of what another library made, for which a header has said how: see interop.hpp.
+  template <class A>
+    requires requires(A&& a) { await_in_pulsar(static_cast<A&&>(a)); }
+  auto await_transform(A&& a, std::source_location here = std::source_location::current()) {
+    where = here;
+    if (!listed) enlist_first(*this);
+    return await_in_pulsar(static_cast<A&&>(a));
+  }
 };
 
 template <class T>
