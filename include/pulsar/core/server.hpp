@@ -85,7 +85,7 @@ class server {
     if (!core_) return;
     core_->close();
     core_->cancel_connections();
-    core_->accepting.clear();
+    core_->forget_accepting();
   }
 
   detail::counted_pointer<detail::server_core> core_;

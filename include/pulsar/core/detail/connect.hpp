@@ -176,6 +176,20 @@ inline const char* remedy_of_connect(int code) noexcept {
   throw_system_error(code, what + remedy_of_connect(code));
 }
 
+/// Those of one connection. What is left of them in the end is cancelled; none has a result.
+struct connect_attempts {
+  connect_attempts() = default;
+  connect_attempts(const connect_attempts&) = delete;
+  connect_attempts& operator=(const connect_attempts&) = delete;
+  ~connect_attempts() {
+    for (auto& each : all) {
+      if (!each.cancel() && each.done()) static_cast<void>(each.exception());
+    }
+  }
+
+  std::vector<future<>> all;
+};
+
 /// A socket that is connected to one of `to`.
 template <class = void>
 future<unique_fd> connect_any(event_loop& loop,
@@ -184,14 +198,14 @@ future<unique_fd> connect_any(event_loop& loop,
                               std::optional<address::endpoint> local,
                               event_loop::duration stagger) {
   const counted_pointer<connect_race> race(new connect_race);
-  std::vector<future<>> attempts;  // what is left of them is cancelled in the end
+  connect_attempts attempts;
   for (const auto& each : to) {
     if (local && local->data()->sa_family != each.data()->sa_family) {
       race->failures.push_back({each, EAFNOSUPPORT});
       continue;
     }
     const std::size_t failed = race->failures.size();
-    attempts.push_back(attempt(loop, race, each, local));
+    attempts.all.push_back(attempt(loop, race, each, local));
     // The next one has its turn when one has failed, or when the time is up.
     if (race->winner || race->failures.size() > failed || &each == &to.back()) continue;
     try {

@@ -66,6 +66,7 @@ class server_core : public counted_here {
       : loop(l), handler(std::move(h)), most_connections(most), stream_settings(options) {
     room.set();
   }
+  ~server_core() override { forget_accepting(); }
 
   event_loop& open_loop() const {
     event_loop* const open = loop.get();
@@ -77,6 +78,14 @@ class server_core : public counted_here {
     if (std::exchange(closed, true)) return;
     for (auto& each : accepting) each.cancel();
     tell();
+  }
+
+  /// Lets go of accept loops that were cancelled; what they threw was told.
+  void forget_accepting() noexcept {
+    for (auto& each : accepting) {
+      if (each.done()) static_cast<void>(each.exception());
+    }
+    accepting.clear();
   }
 
   void cancel_connections() noexcept {
