@@ -18,6 +18,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -211,16 +212,17 @@ TEST_SUITE("sock") {
     auto& loop = event_loop::current();
     const auto [mine, theirs] = pulsar::socket_pair(SOCK_STREAM);
     co_await loop.sock_sendall(theirs.get(), std::string(1000, 'x'));
-    int turns = 0;
-    const auto count = [](event_loop& l, int* n) -> future<> {
+    const auto turns = std::make_shared<int>(0);
+    const auto count = [](event_loop& l, std::shared_ptr<int> n) -> future<> {
       for (;;) {
         co_await pulsar::sleep(0ms, l);
         ++*n;
       }
     };
-    auto counting = count(loop, &turns);
+    auto counting = count(loop, turns);
     for (int i = 0; i < 1000; ++i) co_await loop.sock_recv(mine.get(), 1);
-    CHECK(turns >= 10);
+    CHECK(*turns >= 10);
+    counting.cancel();
   }
 
   CORO_TEST_CASE_REAL("UDP echo: datagrams go there and back, each whole") {
