@@ -175,6 +175,10 @@ TEST_SUITE("sock") {
         (failed.code() == std::errc::broken_pipe || failed.code() == std::errc::connection_reset));
     const auto again = co_await as_result(loop.sock_sendall(mine.get(), "x"sv));
     CHECK(again.code() == std::errc::broken_pipe);
+    const unique_fd file_here(::open("/proc/self/exe", O_RDONLY | O_CLOEXEC));
+    pulsar::set_non_blocking(mine.get());
+    const auto file = co_await as_result(loop.sock_sendfile(mine.get(), file_here.get()));
+    CHECK(file.code() == std::errc::broken_pipe);
   }
 
   CORO_TEST_CASE_REAL("what is no socket, or not open, or blocks, is refused") {

@@ -18,6 +18,7 @@
 
 #include <pulsar/core/address.hpp>
 #include <pulsar/core/descriptor.hpp>
+#include <pulsar/core/detail/broken_pipes.hpp>
 #include <pulsar/core/detail/sock.hpp>
 #include <pulsar/core/future.hpp>
 
@@ -92,12 +93,14 @@ future<std::size_t> event_loop::sock_sendto(int fd, const Bytes& data, const End
 
 /// Sends up to `count` bytes of `file`, a descriptor of a file, from `offset` on, without copying
 /// them through the program; how many, fewer only if the file is shorter. `file` must be open until
-/// the call has ended; its own position is left alone.
+/// the call has ended; its own position is left alone. From now on the program ignores SIGPIPE,
+/// unless it does something with it. Otherwise as `sock_sendall`.
 inline future<std::uint64_t> event_loop::sock_sendfile(int fd,
                                                        int file,
                                                        std::uint64_t offset,
                                                        std::uint64_t count) {
   check_open("sock_sendfile");
+  detail::ignore_broken_pipes();
   return detail::make_socket_call<std::uint64_t>(
       *this, fd, detail::direction::out,
       detail::send_file_call{file, static_cast<off_t>(offset), count});

@@ -4,12 +4,12 @@
 // How a descriptor of the user's becomes the raw_stream of a pipe without others noticing.
 
 #include <pulsar/core/descriptor.hpp>
+#include <pulsar/core/detail/broken_pipes.hpp>
 #include <pulsar/core/detail/socket_stream.hpp>
 #include <pulsar/core/detail/waiters.hpp>
 #include <pulsar/core/stream.hpp>
 
 #include <fcntl.h>
-#include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -27,15 +27,6 @@
 namespace pulsar::detail {
 
 enum class pipe_end : std::uint8_t { reads, writes };
-
-// A pipe that nobody reads any more would end the program.
-inline void ignore_broken_pipes() noexcept {
-  struct sigaction now {};
-  if (::sigaction(SIGPIPE, nullptr, &now) == 0 && (now.sa_flags & SA_SIGINFO) == 0 &&
-      now.sa_handler == SIG_DFL) {
-    ::signal(SIGPIPE, SIG_IGN);
-  }
-}
 
 // Gives its flags back to an open file that others share.
 class borrowed_flags {

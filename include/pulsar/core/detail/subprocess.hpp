@@ -6,6 +6,7 @@
 
 #include <pulsar/core/child.hpp>
 #include <pulsar/core/descriptor.hpp>
+#include <pulsar/core/detail/broken_pipes.hpp>
 #include <pulsar/core/detail/counted.hpp>
 #include <pulsar/core/detail/descriptor_table.hpp>
 #include <pulsar/core/detail/loop_ref.hpp>
