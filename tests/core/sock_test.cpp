@@ -117,6 +117,22 @@ TEST_SUITE("sock") {
     CHECK(by_third == "c");
   }
 
+  CORO_TEST_CASE_REAL("what has to wait for its turn is copied, too") {
+    auto& loop = event_loop::current();
+    auto [mine, theirs] = pulsar::socket_pair(SOCK_STREAM);
+    const std::string much(1 << 20, 'm');
+    auto first = loop.sock_sendall(mine.get(), much);
+    auto second = loop.sock_sendall(mine.get(), std::string(10'000, 's'));
+    const std::string elsewhere(10'000, 'e');
+    auto receiving = receive_all(loop, theirs.get());
+    co_await std::move(first);
+    co_await std::move(second);
+    mine.reset();
+    const std::string received = co_await std::move(receiving);
+    CHECK(received.size() == much.size() + 10'000);
+    CHECK(received.find_first_not_of('s', much.size()) == received.npos);
+  }
+
   CORO_TEST_CASE_REAL("who is cancelled has taken nothing") {
     auto& loop = event_loop::current();
     const auto [mine, theirs] = pulsar::socket_pair(SOCK_STREAM);

@@ -86,6 +86,7 @@ future<T> make_socket_call(event_loop& loop, int fd, direction what, Call call) 
   auto& table = loop_access::local<descriptor_table>(loop);
   if (!table.has_waiter(fd, what) && table.may_go_on() && made->make()) return answer;
   try {
+    if constexpr (requires { made->call.keep(); }) made->call.keep();
     table.wait(fd, what, *made);
     ++made->count;
   } catch (...) {
@@ -181,17 +182,16 @@ struct send_call {
   int operator()(int fd) {
     while (!rest.empty()) {
       const ssize_t n = ::send(fd, rest.data(), rest.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
-      if (n < 0) {
-        const int code = failure_of_call();
-        if (code == would_block && kept.empty()) {
-          kept.assign(reinterpret_cast<const char*>(rest.data()), rest.size());
-          rest = std::as_bytes(std::span(kept));
-        }
-        return code;
-      }
+      if (n < 0) return failure_of_call();
       rest = rest.subspan(static_cast<std::size_t>(n));
     }
     return 0;
+  }
+
+  // It has to wait, be it for its turn.
+  void keep() {
+    kept.assign(reinterpret_cast<const char*>(rest.data()), rest.size());
+    rest = std::as_bytes(std::span(kept));
   }
 
   std::span<const std::byte> rest;
