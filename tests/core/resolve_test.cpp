@@ -45,6 +45,14 @@ TEST_SUITE("resolve") {
     CHECK(v6[0].protocol == IPPROTO_UDP);
   }
 
+  TEST_CASE("a name is looked up as a whole or not at all") {
+    event_loop loop;
+    CHECK_THROWS_AS(static_cast<void>(loop.getaddrinfo(std::string("127.0.0.1\0.org", 14), 80)),
+                    std::system_error);
+    CHECK_THROWS_AS(static_cast<void>(loop.getaddrinfo("127.0.0.1", std::string("80\0x", 4))),
+                    std::system_error);
+  }
+
   CORO_TEST_CASE_REAL("a name of this machine is looked up") {
     auto& loop = event_loop::current();
     const auto found = co_await loop.getaddrinfo("localhost", 8060, {.family = AF_INET});

@@ -63,6 +63,7 @@ std::vector<resolved_address> look_up(const std::string& host,
 std::optional<resolved_address> read_numbers(const std::string& host,
                                              const std::string& service,
                                              const resolve_options& options);
+void refuse_zero_in_name(const std::string& name);
 resolved_name look_up_name(const address::endpoint& where, int flags);
 }  // namespace detail
 
@@ -71,13 +72,15 @@ resolved_name look_up_name(const address::endpoint& where, int flags);
 /// tried; one at least. Numbers are read at once, without a thread. `options`: a `resolve_options`.
 ///
 /// Cancelling it abandons the look-up. Throws `pulsar::error` with the resolver's code, as
-/// `asio::error::host_not_found`, and a sentence; `errc::loop_closed`; what `run_in_executor`
-/// throws.
+/// `asio::error::host_not_found`, and a sentence; `std::errc::invalid_argument` for a name with a
+/// zero byte in it; `errc::loop_closed`; what `run_in_executor` throws.
 template <class Options>
 future<std::vector<resolved_address>> event_loop::getaddrinfo(std::string host,
                                                               std::string service,
                                                               Options options) {
   check_open("getaddrinfo");
+  detail::refuse_zero_in_name(host);
+  detail::refuse_zero_in_name(service);
   const resolve_options& wanted = options;
   if (auto number = detail::read_numbers(host, service, wanted)) {
     std::vector<resolved_address> found;

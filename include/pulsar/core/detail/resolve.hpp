@@ -62,6 +62,13 @@ namespace pulsar::detail {
   throw error(why, what + sentence);
 }
 
+// The system would look up what stands before it.
+inline void refuse_zero_in_name(const std::string& name) {
+  if (name.find('\0') == name.npos) return;
+  throw error(std::make_error_code(std::errc::invalid_argument),
+              "a name with a zero byte in it cannot be looked up");
+}
+
 inline std::vector<resolved_address> look_up(const std::string& host,
                                              const std::string& service,
                                              const resolve_options& options) {
