@@ -267,8 +267,9 @@ TEST_SUITE("subprocess") {
 
   CORO_TEST_CASE_REAL("what cannot be started fails with its name and the reason") {
     auto& loop = event_loop::current();
+    auto missing = co_await as_result(loop.subprocess_exec("/no/such/program", piped));
     const std::size_t before = pulsar::open_descriptors().size();
-    const auto missing = co_await as_result(loop.subprocess_exec("/no/such/program", piped));
+    missing = co_await as_result(loop.subprocess_exec("/no/such/program", piped));
     CHECK(missing.code() == std::errc::no_such_file_or_directory);
     CHECK(missing.message().starts_with("cannot start '/no/such/program': "));
     const auto directory = co_await as_result(loop.subprocess_exec("/tmp", piped));
@@ -306,6 +307,53 @@ TEST_SUITE("subprocess") {
       }
     }
     CHECK(pulsar::open_descriptors() == before);
+  }
+
+  TEST_CASE("what cannot be watched for want of a descriptor does not run") {
+    rlimit limit{};
+    REQUIRE(::getrlimit(RLIMIT_NOFILE, &limit) == 0);
+    rlimit few = limit;
+    int failures = 0;
+    for (int spare = 0; spare < 10; ++spare) {
+      event_loop loop;
+      int ends[2];
+      REQUIRE(::pipe2(ends, O_CLOEXEC | O_NONBLOCK) == 0);
+      const unique_fd read_end(ends[0]);
+      unique_fd write_end(ends[1]);
+      const int passed[] = {write_end.get()};
+      const subprocess_options options{
+          .standard_input = stdio::null, .standard_output = stdio::pipe, .descriptors = passed};
+      few.rlim_cur = static_cast<rlim_t>(pulsar::open_descriptors().back() + 1 + spare);
+      REQUIRE(::setrlimit(RLIMIT_NOFILE, &few) == 0);
+      std::vector<unique_fd> others;
+      while (unique_fd other{::fcntl(read_end.get(), F_DUPFD_CLOEXEC, 0)}) {
+        others.push_back(std::move(other));
+      }
+      others.resize(others.size() - static_cast<std::size_t>(spare));
+      auto started = loop.subprocess_exec("sleep", "1000", options);
+      REQUIRE(::setrlimit(RLIMIT_NOFILE, &limit) == 0);
+      write_end.reset();
+      REQUIRE(started.done());
+      if (started.exception() == nullptr) {
+        const process p = started.result();
+        CHECK(p.kill());
+        loop.run_until_complete(p.wait());
+      } else {
+        ++failures;
+      }
+      char byte = 0;
+      CHECK(::read(read_end.get(), &byte, 1) == 0);  // nobody has the other end
+    }
+    CHECK(failures > 2);
+  }
+
+  CORO_TEST_CASE_REAL("a descriptor that is none is no other choice of stdio") {
+    auto& loop = event_loop::current();
+    for (const int none : {-1, -2, -3, -5}) {
+      const subprocess_options options{.standard_input = stdio::descriptor(none)};
+      const auto refused = co_await as_result(loop.subprocess_exec("true", options));
+      CHECK(refused.code() == std::errc::bad_file_descriptor);
+    }
   }
 
   CORO_TEST_CASE_REAL("a stream that is no pipe is refused with what to do") {

@@ -50,14 +50,17 @@ class stdio {
   static const stdio null;     ///< Nowhere.
   static const stdio output;   ///< Of standard error: where standard output goes.
 
-  /// A descriptor of this program, which stays open here.
-  static constexpr stdio descriptor(int fd) noexcept { return stdio(fd); }
+  /// A descriptor of this program, which stays open here. One that is not open is refused by who
+  /// starts the program, as -1 is.
+  static constexpr stdio descriptor(int fd) noexcept { return stdio(fd < 0 ? not_open : fd); }
 
   constexpr bool operator==(const stdio&) const noexcept = default;
   /// The descriptor; negative for what is none.
   constexpr int number() const noexcept { return number_; }
 
  private:
+  static constexpr int not_open = -6;
+
   explicit constexpr stdio(int number) noexcept : number_(number) {}
   int number_;
 };

@@ -71,7 +71,13 @@ class process_core final : public counted_here, descriptor_waiter {
         child_(std::move(started)),
         has_group_(options.process_group == 0),
         if_dropped_(options.if_dropped) {
-    loop_access::local<descriptor_table>(loop).wait(child_.handle(), direction::in, *this);
+    try {
+      loop_access::local<descriptor_table>(loop).wait(child_.handle(), direction::in, *this);
+    } catch (...) {  // nobody would know of it
+      child_.signal(SIGKILL);
+      child_.wait();
+      throw;
+    }
     take();
   }
 
@@ -213,13 +219,18 @@ counted_pointer<process_core> start_process(event_loop& loop, const command_line
   given.working_directory = options.working_directory;
   given.process_group = options.process_group;
   ignore_broken_pipes();
+  // What wants descriptors comes before the child: one that nobody watches must not run.
+  static_cast<void>(loop_access::local<descriptor_table>(loop));
+  std::optional<stream> pipes[3];
+  for (std::size_t i = 0; i < 3; ++i) {
+    if (!mine[i]) continue;
+    pipes[i].emplace(new_descriptor_stream<>(loop, std::move(mine[i]), descriptor_kind::other),
+                     options.pipes, loop);
+  }
   child started = spawn_child(given);
   const counted_pointer<process_core> made(new process_core(loop, std::move(started), options));
   for (std::size_t i = 0; i < 3; ++i) {
-    if (!mine[i]) continue;
-    made->set_pipe(i,
-                   stream(new_descriptor_stream<>(loop, std::move(mine[i]), descriptor_kind::other),
-                          options.pipes, loop));
+    if (pipes[i]) made->set_pipe(i, std::move(*pipes[i]));
   }
   return made;
 }
