@@ -70,6 +70,22 @@ std::error_code code_of(const pulsar::result<T>& r) {
   return r ? std::error_code() : future_test::code_of(r.exception());
 }
 
+// It has a descriptor whose addresses are none of the Internet, and fails.
+struct over_netlink final : pulsar::raw_stream {
+  bool read(std::span<std::byte>, operation& op) override { return fail(op); }
+  bool write(std::span<const std::byte>, operation& op) override { return fail(op); }
+  bool shut_down(operation& op) override { return fail(op); }
+  void cancel() noexcept override {}
+  void close() noexcept override {}
+  int native_handle() const noexcept override { return socket.get(); }
+
+  static bool fail(operation& op) {
+    op.failure = std::make_error_code(std::errc::connection_reset);
+    return true;
+  }
+  const unique_fd socket{::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, 0)};
+};
+
 // A raw_stream that does what the test says.
 struct scripted final : pulsar::raw_stream {
   struct script {
@@ -719,6 +735,15 @@ TEST_SUITE("stream") {
     const auto r = co_await as_result(b.read());
     CHECK(code_of(r) == std::errc::connection_reset);
     CHECK(r.message().find("Connection reset by peer") != std::string::npos);
+  }
+
+  CORO_TEST_CASE("a medium whose addresses are of another kind has none to tell") {
+    stream s(std::make_unique<over_netlink>());
+    CHECK(s.local_address().to_string() == "unix:");
+    s.write("x");
+    const auto r = co_await as_result(s.drain());
+    CHECK(code_of(r) == std::errc::connection_reset);
+    CHECK(r.message().find("cannot write to the other side") == 0);
   }
 
   TEST_CASE("what is no stream socket is refused") {

@@ -233,4 +233,21 @@ inline address::endpoint address::resolve() const {
                          : " is not known: check its name"));
 }
 
+namespace detail {
+
+/// What getsockname or getpeername says of `fd`: an unnamed Unix address if it has none, or one of
+/// another kind (AF_VSOCK).
+inline address address_of_socket(int fd, int (*ask)(int, sockaddr*, socklen_t*)) {
+  address::endpoint at;
+  auto size = static_cast<socklen_t>(at.capacity());
+  if (fd >= 0 && ask(fd, at.data(), &size) == 0) {
+    at.resize(size);
+    const int family = at.data()->sa_family;
+    if (family == AF_INET || family == AF_INET6 || family == AF_UNIX) return address::of(at);
+  }
+  return address::of(asio::local::stream_protocol::endpoint());
+}
+
+}  // namespace detail
+
 }  // namespace pulsar

@@ -121,14 +121,7 @@ class datagram_socket_core : public counted_here {
   int fd() const noexcept { return fd_.get(); }
 
   address address_of(int (*ask)(int, sockaddr*, socklen_t*)) const {
-    address::endpoint at;
-    auto size = static_cast<socklen_t>(at.capacity());
-    if (ask(fd_.get(), at.data(), &size) != 0) {
-      at = asio::local::stream_protocol::endpoint();
-    } else {
-      at.resize(size);
-    }
-    return address::of(at);
+    return address_of_socket(fd_.get(), ask);
   }
 
  private:

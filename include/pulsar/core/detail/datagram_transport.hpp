@@ -88,14 +88,7 @@ class datagram_core : public counted_here {
   std::size_t unsent() const noexcept { return unsent_; }
 
   address address_of(int (*ask)(int, sockaddr*, socklen_t*)) const {
-    address::endpoint at;
-    auto size = static_cast<socklen_t>(at.capacity());
-    if (fd_.get() < 0 || ask(fd_.get(), at.data(), &size) != 0) {
-      at = asio::local::stream_protocol::endpoint();
-    } else {
-      at.resize(size);
-    }
-    return address::of(at);
+    return address_of_socket(fd_.get(), ask);
   }
 
  protected:

@@ -227,15 +227,7 @@ void stream_reader::on_cancelled() noexcept {
 // -- what is said of it --------------------------------------------------------
 
 inline address stream_core::address_of(int (*ask)(int, sockaddr*, socklen_t*)) const {
-  address::endpoint at;
-  auto size = static_cast<socklen_t>(at.capacity());
-  const int fd = raw_->native_handle();
-  if (fd < 0 || ask(fd, at.data(), &size) != 0) {
-    at = asio::local::stream_protocol::endpoint();
-  } else {
-    at.resize(size);
-  }
-  return address::of(at);
+  return address_of_socket(raw_->native_handle(), ask);
 }
 
 inline std::string stream_core::peer_name() const {
