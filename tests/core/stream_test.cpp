@@ -370,6 +370,19 @@ TEST_SUITE("stream") {
     CHECK(b.buffered_text() == "def");
   }
 
+  CORO_TEST_CASE("what is buffered stays in place while a read that was given up ends") {
+    auto [a, b] = memory_pair();
+    a.write("abc");
+    static_cast<void>(co_await b.fill());
+    static_cast<void>(b.fill());
+    const std::string_view seen = b.buffered_text();
+    a.write(std::string(60'000, 'x'));
+    co_await a.drain();
+    co_await pulsar::sleep(1ms);
+    CHECK(seen == "abc");
+    CHECK(b.buffered_text().substr(0, 4) == "abcx");
+  }
+
   CORO_TEST_CASE("a reset is told behind what came before it") {
     auto [a, b] = memory_pair();
     a.write("last words");

@@ -328,8 +328,9 @@ inline void stream_core::on_read() noexcept {
   reading_ = false;
   try {
     take_in();
-    read_rest();
+    // Who has given it up may look at `buffered`, which stays in place.
     if (reader_ == nullptr) return;
+    read_rest();
     if (!reader_->finish(*this)) return read_more();
   } catch (...) {
     return fail_reader(std::current_exception());
