@@ -39,6 +39,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <string>
 #include <utility>
 
 namespace pulsar::testing {
@@ -58,8 +59,8 @@ inline std::size_t run_body(coro_body what, const run_options& options) {
   event_loop loop(options.clock);
   prepare(loop, options);
   loop.set_exception_handler([](const failure_report& report) {
-    DOCTEST_FAIL_CHECK(
-        (report.message + ": " + pulsar::detail::describe(report.exception)).c_str());
+    const std::string text = report.message + ": " + pulsar::detail::describe(report.exception);
+    DOCTEST_FAIL_CHECK(doctest::String(text.c_str()));
   });
   auto running = loop.create_task(what);
   const std::size_t steps = run_to_the_end(loop, running, options);
