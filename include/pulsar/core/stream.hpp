@@ -210,4 +210,4 @@ class stream {
 
 }  // namespace pulsar
 
-#include <pulsar/core/detail/stream_members.hpp>
+#include <pulsar/core/detail/stream.hpp>

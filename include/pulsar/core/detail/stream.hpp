@@ -557,3 +557,5 @@ inline void stream_core::send_now() noexcept {
 }  // namespace detail
 
 }  // namespace pulsar
+
+#include <pulsar/core/detail/stream_members.hpp>

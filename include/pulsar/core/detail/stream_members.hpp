@@ -4,7 +4,6 @@
 // The reads of a stream, and its members.
 
 #include <pulsar/core/detail/socket_stream.hpp>
-#include <pulsar/core/detail/stream.hpp>
 #include <pulsar/core/stream.hpp>
 
 #include <netinet/in.h>
