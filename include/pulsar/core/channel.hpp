@@ -14,8 +14,7 @@
 ///
 /// First come, first served, whatever thread they are of. Who is cancelled or dropped takes nothing
 /// along: an item on its way to a receiver who is gone goes to the next. Within one thread
-/// `async_queue` is quicker. A wait is no work of a context: `run()` of a user's own returns although
-/// a coroutine waits here, and virtual time passes.
+/// `async_queue` is quicker.
 
 #include <pulsar/core/detail/channel.hpp>
 #include <pulsar/core/future.hpp>
