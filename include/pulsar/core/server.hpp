@@ -114,14 +114,18 @@ future<server> start_server(Handler handler,
                             const address& where,
                             server_options options = {},
                             event_loop& loop = event_loop::current()) {
-  return start_server(std::move(handler), std::vector<address>(1, where), options, loop);
+  return detail::open_server<server>(loop, detail::checked_handler(std::move(handler)),
+                                     std::vector<address>(1, where), options.listen,
+                                     options.most_connections, options.stream);
 }
 template <class Handler>
 future<server> start_server(Handler handler,
                             std::string_view where,
                             server_options options = {},
                             event_loop& loop = event_loop::current()) {
-  return start_server(std::move(handler), std::vector<address>(1, address(where)), options, loop);
+  return detail::open_server<server>(loop, detail::checked_handler(std::move(handler)),
+                                     std::vector<address>(1, address(where)), options.listen,
+                                     options.most_connections, options.stream);
 }
 
 /// The same on sockets that listen already: inherited, or bound before privileges were dropped.

@@ -34,12 +34,17 @@ using connection_handler = std::function<future<>(stream)>;
 
 template <class Handler>
 connection_handler checked_handler(Handler handler) {
-  static_assert(std::is_invocable_r_v<future<>, Handler&, stream>,
+  constexpr bool fits = std::is_invocable_r_v<future<>, Handler&, stream>;
+  constexpr bool copies = std::is_copy_constructible_v<Handler>;
+  static_assert(fits,
                 "the handler of start_server is called with a pulsar::stream and must return a "
                 "pulsar::future<>");
-  static_assert(std::is_copy_constructible_v<Handler>,
-                "the handler of start_server must be copyable: capture a std::shared_ptr");
-  return connection_handler(std::move(handler));
+  static_assert(copies, "the handler of start_server must be copyable: capture a std::shared_ptr");
+  if constexpr (fits && copies) {
+    return connection_handler(std::move(handler));
+  } else {
+    return nullptr;
+  }
 }
 
 /// The other side has gone, or the network: nothing that the handler could have done better.
