@@ -6,10 +6,13 @@
 #include <pulsar/core/timeout.hpp>
 
 #include <doctest/doctest.h>
+#include <fcntl.h>
 #include <netinet/tcp.h>
 #include <support/coro_test.hpp>
 #include <support/futures.hpp>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <string>
@@ -171,6 +174,28 @@ TEST_SUITE("connect") {
         pulsar::detail::connect_any(event_loop::current(), address("name:1"), both, {}, 250ms));
     CHECK(r.message().find("cannot connect to name:1 (127.0.0.1:1: Connection refused; "
                            "unix:/tmp/pulsar_no_such_socket: No such file or directory)") == 0);
+  }
+
+  TEST_CASE("an attempt that gets no descriptor of its own is a failure") {
+    event_loop loop;
+    const listener at(address("127.0.0.1:0"));
+    rlimit limit{};
+    REQUIRE(::getrlimit(RLIMIT_NOFILE, &limit) == 0);
+    // With standard input closed a socket gets its number, and is moved away from there.
+    const unique_fd input(::fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1));
+    rlimit few = limit;
+    few.rlim_cur = static_cast<rlim_t>(pulsar::open_descriptors().back() + 1);
+    std::vector<unique_fd> others;
+    ::close(STDIN_FILENO);
+    REQUIRE(::setrlimit(RLIMIT_NOFILE, &few) == 0);
+    while (unique_fd other{::fcntl(at.fd(), F_DUPFD_CLOEXEC, STDERR_FILENO + 1)}) {
+      others.push_back(std::move(other));
+    }
+    const auto r =
+        loop.run_until_complete([&at] { return as_result(with_timeout(connect(at.local()), 5s)); });
+    ::setrlimit(RLIMIT_NOFILE, &limit);
+    ::dup2(input.get(), STDIN_FILENO);
+    CHECK(code_of(r) == std::errc::too_many_files_open);
   }
 
   TEST_CASE("the families of a name's addresses alternate, the first one's first") {

@@ -120,23 +120,28 @@ future<> attempt(event_loop& loop,
                  std::optional<address::endpoint> local) {
   ++race->running;
   int code = 0;
-  unique_fd fd = above_standard(open_socket(to, local, code));
-  // A server on a Unix socket whose backlog is full says so, and cannot be waited for.
-  auto pause = std::chrono::milliseconds(1);
-  while (code == 0) {
-    const bool there = ::connect(fd.get(), to.data(), static_cast<socklen_t>(to.size())) == 0;
-    code = there ? 0 : errno;
-    if (code != EAGAIN || pause > std::chrono::seconds(2)) break;
-    co_await sleep(pause, loop);
-    pause *= 2;
-    code = 0;
-  }
-  if (code == EINPROGRESS || code == EINTR) {
-    watched_descriptor descriptor(loop.context(), fd.get());
-    static_cast<void>(fd.release());
-    const bool ready = co_await descriptor.writable();
-    fd.reset(descriptor.release());
-    code = ready ? pending_error(fd.get()) : ECANCELED;
+  unique_fd fd;
+  try {
+    fd = above_standard(open_socket(to, local, code));
+    // A server on a Unix socket whose backlog is full says so, and cannot be waited for.
+    auto pause = std::chrono::milliseconds(1);
+    while (code == 0) {
+      const bool there = ::connect(fd.get(), to.data(), static_cast<socklen_t>(to.size())) == 0;
+      code = there ? 0 : errno;
+      if (code != EAGAIN || pause > std::chrono::seconds(2)) break;
+      co_await sleep(pause, loop);
+      pause *= 2;
+      code = 0;
+    }
+    if (code == EINPROGRESS || code == EINTR) {
+      watched_descriptor descriptor(loop.context(), fd.get());
+      static_cast<void>(fd.release());
+      const bool ready = co_await descriptor.writable();
+      fd.reset(descriptor.release());
+      code = ready ? pending_error(fd.get()) : ECANCELED;
+    }
+  } catch (const std::system_error& e) {  // no descriptor, or none that can be waited for
+    code = e.code().value();
   }
   if (code == 0 && is_connected_to_itself(fd.get())) code = ECONNREFUSED;
   if (code != 0) fd.reset();
