@@ -16,7 +16,7 @@
 ///
 /// The descriptor stays the caller's, who removes it before closing it. One that was closed all the
 /// same is forgotten without a word, at the latest when its number is watched again as another
-/// file.
+/// file; but while a copy of it is open, here or in another process, its callback is called on.
 
 #include <pulsar/core/detail/descriptor_table.hpp>
 #include <pulsar/core/event_loop.hpp>
