@@ -427,6 +427,32 @@ TEST_SUITE("server") {
     CHECK(at.size() == 100);
   }
 
+  TEST_CASE("a loop on a user's context closes in the middle of everything") {
+    asio::io_context context;
+    {
+      event_loop loop(context);
+      const auto body = [](int& answers) -> future<> {
+        server at = co_await start_server(&echo, "127.0.0.1:0");
+        stream idle = co_await connect(at.addresses()[0]);
+        stream client = co_await connect(at.addresses()[0]);
+        for (;;) {
+          const std::string answer = co_await ask(client, "x");
+          if (answer == "x") ++answers;
+        }
+      };
+      int answers = 0;
+      auto running = loop.create_task([&] { return body(answers); });
+      while (answers < 10) {
+        if (context.stopped()) context.restart();
+        REQUIRE(context.run_one_for(5s) > 0);
+      }
+      loop.close();
+      CHECK(running.done());
+    }
+    context.restart();
+    context.poll();
+  }
+
   TEST_CASE("a server outlives its loop") {
     server left;
     {
