@@ -140,38 +140,20 @@ class event_loop : detail::loop_data {
   /// Calls `f()` after what is ready already. An exception goes to the exception handler. Throws
   /// `errc::loop_closed`.
   template <class F>
-  handle call_soon(F&& f, source_location where = source_location::current()) {
-    if (!quick_) check_open("call_soon");
-    auto* node = new detail::callback<std::decay_t<F>>(*this, std::forward<F>(f), where);
-    push_ready(node);
-    return handle(node);
-  }
+  handle call_soon(F&& f, source_location where = source_location::current());
 
   /// The same from any thread; false, and `f` is dropped, once the loop is closed.
   template <class F>
-  bool call_soon_threadsafe(F&& f, source_location where = source_location::current()) {
-    auto* node = new detail::callback<std::decay_t<F>>(*this, std::forward<F>(f), where);
-    if (inbox_->push(node)) return true;
-    node->drop();
-    return false;
-  }
+  bool call_soon_threadsafe(F&& f, source_location where = source_location::current());
 
   /// Calls `f()` once, not earlier than `delay` from now, at once if that is negative; precision
   /// 1 ms. Throws `errc::loop_closed`.
   template <class F>
-  handle call_later(duration delay, F&& f, source_location where = source_location::current()) {
-    check_open("call_later");
-    using node = detail::timed_callback<std::decay_t<F>>;
-    return arm_after(new node(*this, std::forward<F>(f), where), delay);
-  }
+  handle call_later(duration delay, F&& f, source_location where = source_location::current());
 
   /// Calls `f()` once, not earlier than `when` by `time()`. Throws `errc::loop_closed`.
   template <class F>
-  handle call_at(time_point when, F&& f, source_location where = source_location::current()) {
-    check_open("call_at");
-    using node = detail::timed_callback<std::decay_t<F>>;
-    return arm_at(new node(*this, std::forward<F>(f), where), when);
-  }
+  handle call_at(time_point when, F&& f, source_location where = source_location::current());
 
   /// Calls `f()` again and again: the n-th time not earlier than n periods from now, so that it does
   /// not drift. What was missed while the loop was busy is left out. Until its handle is cancelled,
@@ -180,25 +162,13 @@ class event_loop : detail::loop_data {
   template <class F>
   handle call_repeatedly(duration period,
                          F&& f,
-                         source_location where = source_location::current()) {
-    check_period(period);
-    using node = detail::callback<std::decay_t<F>, detail::periodic_callback_base>;
-    auto* made = new node(*this, std::forward<F>(f), where, period);
-    made->again();
-    return handle(made);
-  }
+                         source_location where = source_location::current());
 
   /// Calls `f()` once in each turn of the loop, behind I/O, until its handle is cancelled, or `f`
   /// throws. While there is such a callback the loop does not sleep, and virtual time stands still.
   /// Throws `errc::loop_closed`.
   template <class F>
-  handle call_every(F&& f, source_location where = source_location::current()) {
-    check_open("call_every");
-    using node = detail::callback<std::decay_t<F>, detail::turn_callback_base>;
-    auto* made = new node(*this, std::forward<F>(f), where);
-    made->again();
-    return handle(made);
-  }
+  handle call_every(F&& f, source_location where = source_location::current());
 
   /// `what` itself: a coroutine runs from the moment it is called (asyncio's create_task wraps one
   /// that does not). A callable is called and its future returned; unless it is an lvalue, what it
