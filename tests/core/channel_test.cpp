@@ -152,6 +152,18 @@ TEST_SUITE("channel") {
     CHECK(c.size() == 0);
   }
 
+  CORO_TEST_CASE("items that come back stand in the order in which they came") {
+    channel<int> c(4);
+    auto one = c.receive();
+    auto two = c.receive();
+    for (int i = 1; i <= 3; ++i) co_await c.send(i);
+    one = {};
+    two = {};
+    std::vector<int> all;
+    while (auto next = c.try_receive()) all.push_back(*next);
+    CHECK(all == std::vector<int>{1, 2, 3});
+  }
+
   CORO_TEST_CASE("a receiver that is cancelled when it was served has its item") {
     channel<int> c(1);
     auto one = c.receive();

@@ -1469,9 +1469,12 @@ TEST_SUITE("future") {
     event_loop loop;
     promise<> p(loop);
     auto f = p.get_future();
+    promise<int> q(loop);
+    auto h = q.get_future();
     loop.close();
     auto g = [](event_loop&, future<> in) -> future<> { co_await std::move(in); }(loop, std::move(f));
     CHECK(code_of(g.exception()) == errc::wrong_loop);
+    CHECK_THROWS_AS(static_cast<void>(std::move(h).then([](int) {})), pulsar::error);
     auto late = [](event_loop& l) -> future<> { co_await pulsar::sleep(1h, l); }(loop);
     CHECK_FALSE(late.done());
     twice(loop, promise<int>(loop).get_future()).detach();

@@ -100,4 +100,12 @@ TEST_SUITE("shield") {
     event_loop loop(clock_kind::virtual_time);
     CHECK_THROWS_AS(static_cast<void>(shield(future<int>())), pulsar::error);
   }
+
+  TEST_CASE("what cannot go on, because its loop is closed, is refused") {
+    event_loop loop;
+    pulsar::promise<int> p(loop);
+    auto f = p.get_future();
+    loop.close();
+    CHECK_THROWS_AS(static_cast<void>(shield(std::move(f))), pulsar::error);
+  }
 }

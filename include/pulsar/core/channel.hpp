@@ -13,14 +13,16 @@
 ///     job next = jobs.receive_wait();
 ///
 /// First come, first served, whatever thread they are of. Who is cancelled or dropped takes nothing
-/// along: an item on its way to a receiver who is gone goes to the next. Within one thread
-/// `async_queue` is quicker.
+/// along: an item on its way to a receiver who is gone goes to the next. What has been taken by a
+/// combinator (`with_timeout`, `as_result`) goes with that. Within one thread `async_queue` is
+/// quicker.
 
 #include <pulsar/core/detail/channel.hpp>
 #include <pulsar/core/future.hpp>
 
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <mutex>
 #include <optional>
 #include <system_error>
@@ -75,9 +77,9 @@ class channel {
     auto* const state = new detail::receive_state<T>(loop, *core_);
     auto received = detail::future_access::make<T>(state);
     std::optional<T> item;
-    auto result = core_->receive(item, nullptr);
+    auto result = core_->receive(item, state->number, nullptr);
     if (result == outcome::must_wait) {
-      result = core_->receive(item, state->new_ticket());
+      result = core_->receive(item, state->number, state->new_ticket());
       if (result == outcome::must_wait) return received;
       state->forget_ticket();
     }
@@ -100,7 +102,8 @@ class channel {
   /// The next item, if there is one.
   std::optional<T> try_receive() {
     std::optional<T> item;
-    static_cast<void>(core_->receive(item, nullptr));
+    std::uint64_t number = 0;
+    static_cast<void>(core_->receive(item, number, nullptr));
     return item;
   }
 
@@ -146,7 +149,7 @@ class channel {
     if (event_loop::running() != nullptr) detail::throw_would_block("channel::receive_wait");
     const detail::counted_pointer<ticket> mine(new ticket);
     std::optional<T> item;
-    const auto result = core_->receive(item, mine.get());
+    const auto result = core_->receive(item, mine->number, mine.get());
     if (result == outcome::closed) throw error(errc::closed, "channel::receive_wait");
     if (result == outcome::done) return std::move(*item);
     wait(*mine, false, limit);

@@ -28,7 +28,8 @@
 
 namespace pulsar {
 
-/// Names a value of contexts by its own address: an object of namespace scope, mostly.
+/// Names a value of contexts by its own address: an object of namespace scope, mostly, which must
+/// outlive all that runs in a context that has it.
 template <class T>
 class context_value {
  public:

@@ -114,6 +114,13 @@ class future_base {
     return *state_;
   }
 
+  /// Throws `errc::loop_closed`.
+  event_loop& open_loop(const char* what) const {
+    event_loop* const open = loop_of_state(checked());
+    if (open == nullptr) throw error(errc::loop_closed, what);
+    return *open;
+  }
+
   state* give_up() noexcept { return std::exchange(state_, nullptr); }
 
   state* state_ = nullptr;
@@ -121,9 +128,8 @@ class future_base {
  private:
   template <class F>
   callback_base* new_callback(F&& f, std::source_location where = {}) {
-    event_loop* const open = loop_of_state(checked());
-    if (open == nullptr) throw error(errc::loop_closed, "add_done_callback");
-    return new callback<std::decay_t<F>>(*open, std::forward<F>(f), where);
+    event_loop& open = open_loop("add_done_callback");
+    return new callback<std::decay_t<F>>(open, std::forward<F>(f), where);
   }
 
   void take_over(future_base& other) noexcept {
@@ -161,6 +167,7 @@ future : public detail::future_base {
   T result() { return detail::take<T>(checked()); }
 
   /// A future of `f(result)`; `f` may return a future, which is waited for. A failure passes by.
+  /// Throws `errc::loop_closed`.
   template <class F>
   auto then(F f) &&;
 

@@ -45,12 +45,15 @@ future<> carry_over(event_loop&, future<T> inner, promise<T> outer) {
 
 /// A future of what `f` gives. Cancelling or dropping that leaves `f` running, as if it had been
 /// detached: its result is dropped, and a failure goes to the loop's exception handler. The end of
-/// the loop cancels `f` all the same. Throws `errc::already_called` for an empty future.
+/// the loop cancels `f` all the same. Throws `errc::already_called` for an empty future,
+/// `errc::loop_closed`.
 template <class T>
 future<T> shield(future<T> f) {
   if (!f.valid()) throw error(errc::already_called, "shield of an empty future");
   if (f.done()) return f;
-  event_loop& loop = f.loop();
+  event_loop* const open = detail::loop_of_state(*detail::future_access::slot(f));
+  if (open == nullptr) throw error(errc::loop_closed, "shield");
+  event_loop& loop = *open;
   promise<T> outer(loop);
   future<T> shielded = outer.get_future();
   detail::carry_over(loop, std::move(f), std::move(outer)).detach();

@@ -57,10 +57,10 @@ struct sleep_state final : shared_state<void> {
 };
 
 /// Cancels what it watches when time is up.
-struct deadline final : timer_node {
-  explicit deadline(state* s) noexcept : timer_node(&fire), watched(s) {}
+struct time_limit final : timer_node {
+  explicit time_limit(state* s) noexcept : timer_node(&fire), watched(s) {}
   static void fire(timer_node* n, bool drop) {
-    auto* self = static_cast<deadline*>(n);
+    auto* self = static_cast<time_limit*>(n);
     if (drop || self->watched->done()) return;
     self->expired = true;
     cancel_chain(self->watched);
@@ -107,7 +107,7 @@ inline void arm(event_loop& loop, timer_node& node, event_loop::time_point when)
 // `Limit`: a duration or a time_point.
 template <class T, class Limit>
 future<T> limited(future<T> f, Limit limit) {
-  detail::deadline watch(detail::future_access::slot(f));
+  detail::time_limit watch(detail::future_access::slot(f));
   // By its own loop: a future of another one is refused by the await.
   if (f.valid() && !f.done()) arm(event_loop::current(), watch, limit);
   try {

@@ -14,6 +14,7 @@
 
 #include <condition_variable>
 #include <cstddef>
+#include <cstdint>
 #include <deque>
 #include <exception>
 #include <mutex>
@@ -39,6 +40,7 @@ struct channel_ticket : counted, task_node {
   channel_ticket* previous = nullptr;
   channel_ticket* next = nullptr;
   std::optional<T> item{};  // to be sent, or received
+  std::uint64_t number = 0;  // of an item that was received
 };
 
 /// First come, first served. Under the lock.
@@ -90,9 +92,12 @@ class channel_core : public counted {
   outcome send(T& item, ticket* wait) {
     const std::lock_guard lock(mutex_);
     if (closed_) return outcome::closed;
-    if (hand_over(item)) return outcome::done;
+    if (hand_over(item, next_)) {
+      ++next_;
+      return outcome::done;
+    }
     if (items_.size() < most_) {
-      items_.push_back(std::move(item));
+      items_.push_back({std::move(item), next_++});
       return outcome::done;
     }
     if (wait != nullptr) {
@@ -102,10 +107,12 @@ class channel_core : public counted {
     return outcome::must_wait;
   }
 
-  outcome receive(std::optional<T>& item, ticket* wait) {
+  /// With its `number`.
+  outcome receive(std::optional<T>& item, std::uint64_t& number, ticket* wait) {
     const std::lock_guard lock(mutex_);
     if (!items_.empty()) {
-      item.emplace(std::move(items_.front()));
+      item.emplace(std::move(items_.front().item));
+      number = items_.front().number;
       items_.pop_front();
       fill();
       return outcome::done;
@@ -126,10 +133,13 @@ class channel_core : public counted {
     return true;
   }
 
-  /// Of a receiver who was served and does not want it: the first that comes next gets it.
-  void give_back(T&& item) {
+  /// Of a receiver who was served and does not want it: it goes in front of those that came later.
+  void give_back(T&& item, std::uint64_t number) {
     const std::lock_guard lock(mutex_);
-    if (!hand_over(item)) items_.push_front(std::move(item));
+    if (hand_over(item, number)) return;
+    auto place = items_.begin();
+    while (place != items_.end() && place->number < number) ++place;
+    items_.insert(place, {std::move(item), number});
   }
 
   void close() {
@@ -156,10 +166,16 @@ class channel_core : public counted {
   std::mutex& mutex() noexcept { return mutex_; }
 
  private:
+  struct numbered {
+    T item;
+    std::uint64_t number;  // grows in the order in which they came
+  };
+
   // To the first who waits for one and can be reached.
-  bool hand_over(T& item) {
+  bool hand_over(T& item, std::uint64_t number) {
     while (const auto t = receivers_.pop()) {
       t->item.emplace(std::move(item));
+      t->number = number;
       t->at = stage::served;
       if (t->wake()) return true;
       item = std::move(*t->item);
@@ -177,7 +193,7 @@ class channel_core : public counted {
       t->at = stage::served;
       // One whose loop is gone sends nothing.
       if (t->wake()) {
-        items_.push_back(std::move(*t->item));
+        items_.push_back({std::move(*t->item), next_++});
         t->item.reset();
       }
     }
@@ -185,7 +201,8 @@ class channel_core : public counted {
 
   mutable std::mutex mutex_;
   const std::size_t most_;
-  std::deque<T> items_;
+  std::deque<numbered> items_;
+  std::uint64_t next_ = 0;
   bool closed_ = false;
   ticket_line<T> senders_;
   ticket_line<T> receivers_;
@@ -287,12 +304,13 @@ struct receive_state final : channel_state<T, T, receive_state<T>> {
   // An item that nobody took is not lost.
   ~receive_state() override {
     if (this->progress == status::value) {
-      this->core->give_back(static_cast<T&&>(*static_cast<T*>(this->value)));
+      this->core->give_back(static_cast<T&&>(*static_cast<T*>(this->value)), number);
     }
   }
 
   void settle() noexcept {
     if (this->waiting->at == base::stage::served) {
+      number = this->waiting->number;
       this->succeed(std::move(*this->waiting->item));
       this->waiting->item.reset();
     } else {
@@ -301,9 +319,11 @@ struct receive_state final : channel_state<T, T, receive_state<T>> {
   }
   void loop_has_ended() noexcept {
     if (this->waiting->at == base::stage::served) {
-      this->core->give_back(std::move(*this->waiting->item));
+      this->core->give_back(std::move(*this->waiting->item), this->waiting->number);
     }
   }
+
+  std::uint64_t number = 0;  // of the item
 };
 
 /// A thread's place.

@@ -122,7 +122,7 @@ template <class T>
 template <class F>
 auto future<T>::then(F f) && {
   using result = detail::unwrapped<typename detail::then_result<F, T>::type>;
-  event_loop& own = loop();
+  event_loop& own = open_loop("then");
   return detail::chain<result>(own, std::move(*this), std::move(f));
 }
 
