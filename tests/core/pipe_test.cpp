@@ -127,6 +127,17 @@ TEST_SUITE("pipe") {
     CHECK(blocks(mine.get()));
   }
 
+  CORO_TEST_CASE_REAL("what two streams share is given back when both have gone") {
+    auto& loop = event_loop::current();
+    const auto [mine, theirs] = pulsar::socket_pair(SOCK_STREAM);
+    stream out = co_await loop.connect_write_pipe(mine.get());
+    stream in = co_await loop.connect_read_pipe(mine.get());
+    out = stream();
+    CHECK_FALSE(blocks(mine.get()));  // or the next read keeps the loop
+    in = stream();
+    CHECK(blocks(mine.get()));
+  }
+
   CORO_TEST_CASE_REAL("a file is read as a pipe would be, from where it stands") {
     auto& loop = event_loop::current();
     const unique_fd file = new_file("one\ntwo\n");

@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/types.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -19,19 +20,45 @@
 #include <cstdint>
 #include <exception>
 #include <memory>
+#include <mutex>
 #include <span>
 #include <string>
 #include <system_error>
 #include <utility>
+#include <vector>
 
 namespace pulsar::detail {
 
 enum class pipe_end : std::uint8_t { reads, writes };
 
-// Gives its flags back to an open file that others share.
+// Gives its flags back to an open file that others share, once the last stream on it has gone. Any
+// thread.
 class borrowed_flags {
  public:
-  borrowed_flags(int fd, int flags) : fd_(::fcntl(fd, F_DUPFD_CLOEXEC, 3)), flags_(flags) {}
+  /// Null for a file that is non-blocking by itself, and not by a stream of ours.
+  static std::shared_ptr<const borrowed_flags> of(int fd, int flags, const struct stat& what) {
+    static std::mutex mutex;
+    static auto& all = *new std::vector<std::weak_ptr<const borrowed_flags>>;
+    const std::lock_guard lock(mutex);
+    std::erase_if(all, [](const auto& each) { return each.expired(); });
+    std::shared_ptr<const borrowed_flags> found;
+    if ((flags & O_NONBLOCK) == 0) {
+      found = std::make_shared<const borrowed_flags>(fd, flags, what);
+      all.emplace_back(found);
+    } else {
+      for (const auto& each : all) {
+        const auto one = each.lock();
+        if (one && one->device_ == what.st_dev && one->inode_ == what.st_ino) found = one;
+      }
+    }
+    return found;
+  }
+
+  borrowed_flags(int fd, int flags, const struct stat& what)
+      : fd_(::fcntl(fd, F_DUPFD_CLOEXEC, 3)),
+        flags_(flags),
+        device_(what.st_dev),
+        inode_(what.st_ino) {}
   borrowed_flags(const borrowed_flags&) = delete;
   borrowed_flags& operator=(const borrowed_flags&) = delete;
   ~borrowed_flags() {
@@ -41,12 +68,14 @@ class borrowed_flags {
  private:
   const unique_fd fd_;
   const int flags_;
+  const dev_t device_;
+  const ino_t inode_;
 };
 
 class restoring_stream final : public raw_stream {
  public:
-  restoring_stream(int fd, int flags, std::unique_ptr<raw_stream> under)
-      : flags_(fd, flags), under_(std::move(under)) {}
+  restoring_stream(std::shared_ptr<const borrowed_flags> flags, std::unique_ptr<raw_stream> under)
+      : flags_(std::move(flags)), under_(std::move(under)) {}
 
   bool read(std::span<std::byte> into, operation& op) override { return under_->read(into, op); }
   bool write(std::span<const std::byte> from, operation& op) override {
@@ -66,7 +95,7 @@ class restoring_stream final : public raw_stream {
   int native_handle() const noexcept override { return under_->native_handle(); }
 
  private:
-  const borrowed_flags flags_;
+  const std::shared_ptr<const borrowed_flags> flags_;
   const std::unique_ptr<raw_stream> under_;
 };
 
@@ -110,18 +139,17 @@ std::unique_ptr<raw_stream> open_pipe(event_loop& loop, int fd, unique_fd given,
   }
   ignore_broken_pipes();
   const auto kind = S_ISSOCK(what.st_mode) ? descriptor_kind::socket : descriptor_kind::other;
-  if ((flags & O_NONBLOCK) == 0 && !S_ISREG(what.st_mode)) {
-    if (can_be_reopened(fd, what)) {
-      if (unique_fd own = above_standard(reopen(fd, end))) {
-        return new_descriptor_stream<>(loop, std::move(own), kind);
-      }
+  if ((flags & O_NONBLOCK) == 0 && can_be_reopened(fd, what)) {
+    if (unique_fd own = above_standard(reopen(fd, end))) {
+      return new_descriptor_stream<>(loop, std::move(own), kind);
     }
-    if (!given) given = copy_of(fd);
-    auto under = new_descriptor_stream<>(loop, std::move(given), kind);
-    return std::make_unique<restoring_stream>(under->native_handle(), flags, std::move(under));
   }
   if (!given) given = copy_of(fd);
-  return new_descriptor_stream<>(loop, std::move(given), kind);
+  if (S_ISREG(what.st_mode)) return new_descriptor_stream<>(loop, std::move(given), kind);
+  auto borrowed = borrowed_flags::of(given.get(), flags, what);
+  auto under = new_descriptor_stream<>(loop, std::move(given), kind);
+  if (borrowed == nullptr) return under;
+  return std::make_unique<restoring_stream>(std::move(borrowed), std::move(under));
 }
 
 template <class Options>
