@@ -47,7 +47,8 @@ class recycler {
     return refill(size);
   }
 
-  static void deallocate(void* memory, std::size_t size) noexcept {
+  // Forced: g++ 12 thinks better of it in a larger program, which costs each await a call.
+  [[gnu::always_inline]] static void deallocate(void* memory, std::size_t size) noexcept {
     const std::size_t index = class_of(size);
     if (recycling && index < classes && --cache_.shelves[index].room >= 0) [[likely]] {
       put(cache_.shelves[index], memory);
