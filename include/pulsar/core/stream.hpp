@@ -165,7 +165,8 @@ class stream {
   /// as the other side takes.
   future<> close();
 
-  /// Closes now. What is unsent is lost, and the other side sees a failure (TCP: a reset).
+  /// Closes now. What is unsent is lost, and over TCP the other side sees a failure (a reset). Over
+  /// a Unix socket or a pipe it sees an end.
   void abort() noexcept;
 
   /// True from `close` or `abort` on.

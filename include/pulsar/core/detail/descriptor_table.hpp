@@ -17,6 +17,7 @@
 #include <sys/epoll.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
@@ -273,7 +274,7 @@ class descriptor_table final : public loop_extension {
 
   void entered() {
     if (interested_++ == 0) loop_access::io_started(loop_);
-    if (!polling_) poller_->wait();
+    if (!polling_ && !resting_) poller_->wait();
   }
   void left() noexcept {
     if (--interested_ > 0) return;
@@ -286,7 +287,22 @@ class descriptor_table final : public loop_extension {
       loop_access::run_as_batch(loop_, [this] { poll(); });
     }
     polling_ = false;
-    if (interested_ > 0) poller_->wait();
+    go_on();
+  }
+
+  void go_on() {
+    if (interested_ > 0 && !resting_) poller_->wait();
+  }
+
+  // What cannot be mended now would be told of again at once.
+  void rest() {
+    if (resting_) return;
+    loop_.call_later(std::chrono::milliseconds(100), [p = poller_] {
+      if (p->table == nullptr) return;
+      p->table->resting_ = false;
+      p->table->go_on();
+    });
+    resting_ = true;
   }
 
   void poll() noexcept {
@@ -343,7 +359,11 @@ class descriptor_table final : public loop_extension {
       poller_->end();
       poller_ = fresh;
     } catch (...) {
-      return;  // it will be told of again
+      try {
+        rest();
+      } catch (...) {  // then it is told of again at once
+      }
+      return;
     }
     for (std::size_t fd = 0; fd < watched_.size(); ++fd) {
       watched* const w = watched_[fd];
@@ -362,6 +382,7 @@ class descriptor_table final : public loop_extension {
   std::uint32_t generations_ = 0;
   unsigned at_once_ = 0;
   bool polling_ = false;
+  bool resting_ = false;  // for a tenth of a second
 };
 
 void descriptor_waiter::leave() noexcept {

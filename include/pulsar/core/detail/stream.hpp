@@ -505,7 +505,12 @@ inline void stream_core::abort() noexcept {
   raw_->reset();
   reading_ = writing_ = false;
   fail_reader(read_failure());
-  if (!write_failure_) fail_writes(make_error_code(errc::closed));
+  if (write_failure_) return;
+  if (unsent() > 0 || !drainers_.empty() || !closers_.empty()) {
+    fail_writes(make_error_code(errc::closed));
+  } else {
+    shut_ = shut::done;  // nothing is lost by it
+  }
 }
 
 // Its stream is gone.
