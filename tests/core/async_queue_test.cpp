@@ -109,7 +109,7 @@ TEST_SUITE("async_queue") {
     async_queue<shy> queue;
     auto waiting = queue.get();
     shy item(0);
-    CHECK(queue.try_put(item));
+    CHECK(queue.try_put(std::move(item)));
     const auto got = co_await as_result(std::move(waiting));
     CHECK(got.message() == "seen too often");
   }

@@ -5,7 +5,6 @@
 #include <asio/steady_timer.hpp>
 #include <fcntl.h>
 #include <sys/eventfd.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -282,39 +281,6 @@ TEST_SUITE("watch") {
     CHECK(late == 0);
     CHECK(loop.remove_reader(number));
     CHECK(loop.remove_reader(third.get()));
-  }
-
-  TEST_CASE("nor does it when there is no descriptor left to forget it with") {
-    event_loop loop;
-    unique_fd gone = new_event(1);
-    const unique_fd copy(::fcntl(gone.get(), F_DUPFD_CLOEXEC, 0));
-    const unique_fd other = new_event();
-    const int number = gone.get();
-    loop.add_reader(number, [] {});
-    loop.add_reader(other.get(), [] {});
-    gone.reset();
-    CHECK(loop.remove_reader(number));
-    const unique_fd filler = new_event();  // the number is taken
-    rlimit before{};
-    ::getrlimit(RLIMIT_NOFILE, &before);
-    const rlimit tight{static_cast<rlim_t>(pulsar::open_descriptors().back()) + 1, before.rlim_max};
-    REQUIRE(::setrlimit(RLIMIT_NOFILE, &tight) == 0);
-    std::size_t handlers = 0;
-    for (int i = 0; i < 100; ++i) handlers += loop.context().poll();
-    ::setrlimit(RLIMIT_NOFILE, &before);
-    CHECK(handlers > 0);
-    CHECK(handlers < 20);
-    // It is mended when there is one again.
-    int called = 0;
-    raise(other);
-    loop.add_reader(other.get(), [&] {
-      lower(other);
-      ++called;
-      loop.stop();
-    });
-    loop.run_forever();
-    CHECK(called == 1);
-    CHECK(loop.remove_reader(other.get()));
   }
 
   CORO_TEST_CASE_REAL("a callback may remove another one that is ready in the same turn") {

@@ -30,6 +30,7 @@
 #include <memory>
 #include <optional>
 #include <system_error>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -164,13 +165,19 @@ class basic_async_queue {
   }
 
   /// False, and `item` stays as it is, if it would have to wait. Throws `errc::closed`.
-  bool try_put(T& item) {
+  bool try_put(T&& item) {
     if (closed_) throw error(errc::closed, "async_queue::try_put");
     if (full()) return false;
     take_in(std::move(item));
     return true;
   }
-  bool try_put(T&& item) { return try_put(item); }
+  /// The same with a copy.
+  bool try_put(const T& item)
+    requires std::is_copy_constructible_v<T>
+  {
+    if (full() && !closed_) return false;
+    return try_put(T(item));
+  }
 
   /// The next item, once there is one; fails with `errc::closed` when there will be none. Dropping
   /// the future after it was done drops the item.

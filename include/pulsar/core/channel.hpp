@@ -92,12 +92,17 @@ class channel {
   }
 
   /// False, and `item` stays as it is, if it would have to wait. Throws `errc::closed`.
-  bool try_send(T& item) {
+  bool try_send(T&& item) {
     const auto result = core_->send(item, nullptr);
     if (result == outcome::closed) throw error(errc::closed, "channel::try_send");
     return result == outcome::done;
   }
-  bool try_send(T&& item) { return try_send(item); }
+  /// The same with a copy.
+  bool try_send(const T& item)
+    requires std::is_copy_constructible_v<T>
+  {
+    return try_send(T(item));
+  }
 
   /// The next item, if there is one.
   std::optional<T> try_receive() {

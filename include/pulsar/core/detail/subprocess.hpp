@@ -40,7 +40,7 @@ namespace pulsar {
 namespace detail {
 
 /// The words of a command and its options.
-class command_line {
+class program_line {
  public:
   template <class T>
   void add(const T& part) {
@@ -184,7 +184,7 @@ inline int source_of(stdio from, int inherited) noexcept {
 }
 
 template <class = void>
-counted_pointer<process_core> start_process(event_loop& loop, const command_line& line) {
+counted_pointer<process_core> start_process(event_loop& loop, const program_line& line) {
   const subprocess_options& options = line.options();
   const stdio wanted[] = {options.standard_input, options.standard_output, options.standard_error};
   unique_fd mine[3];
@@ -351,7 +351,7 @@ future<process> detail::launch(event_loop& loop, const Command&... command) {
   static_assert(sizeof...(Command) > 0, "subprocess_exec needs the name of a program");
   promise<process> made(loop);
   try {
-    command_line line;
+    program_line line;
     (line.add(command), ...);
     made.set_value(process_access::make(start_process(loop, line)));
   } catch (...) {
