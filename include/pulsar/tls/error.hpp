@@ -38,7 +38,7 @@ enum class errc {
   refused,
   /// There is no version, cipher or protocol (ALPN) that both sides know.
   nothing_in_common,
-  /// What came is no TLS, or was changed on its way.
+  /// What came is no TLS, or was changed on its way, or asks for answers that nobody takes.
   malformed,
   /// A write was cancelled in the middle: what follows would make no sense.
   unusable,

@@ -31,7 +31,8 @@
 namespace pulsar::tls {
 
 struct connect_options {
-  /// Whose certificate the server must show; empty: the host of the address.
+  /// Whose certificate the server must show; empty: the host of the address. In ASCII ("xn--..."),
+  /// without a dot at its end.
   std::string_view server_name{};
   /// Protocols to offer, the best first: "h2,http/1.1" (ALPN); see `about`.
   std::string_view alpn{};
@@ -45,7 +46,8 @@ struct connect_options {
 ///
 /// Throws what `pulsar::connect` throws; `pulsar::error` with a `tls::errc` that says what to do,
 /// with `errc::truncated` if the server closes in the middle, and with `errc::timed_out`;
-/// `std::errc::invalid_argument` for a context of a server.
+/// `std::errc::invalid_argument` for a context of a server, and for a name with a NUL in it or a
+/// dot before it.
 inline future<stream> connect(const address& where,
                               const context& trusting,
                               connect_options options = {},
@@ -98,8 +100,8 @@ struct listen_options {
   std::chrono::milliseconds handshake_timeout{10'000};
 };
 
-/// `pulsar::start_server` with TLS; `where` is whatever that takes. A client whose handshake fails
-/// is logged at the level `debug`.
+/// `pulsar::start_server` with TLS; `where` is whatever that takes. A client whose handshake fails,
+/// or that sends what is no TLS later on, is logged at the level `debug`.
 template <class Handler, class Where>
 future<server> start_server(const context& mine,
                             Handler handler,

@@ -43,6 +43,11 @@ inline ssl_pointer new_ssl(const context_state& context,
     return made;
   }
   SSL_set_connect_state(ssl);
+  // OpenSSL would end it at a NUL, and take ".org" for all that end so.
+  if (name.find('\0') != name.npos || name.starts_with('.')) {
+    throw error(std::make_error_code(std::errc::invalid_argument),
+                "server_name is no name of a host: it has a NUL in it, or begins with a dot");
+  }
   std::error_code no_number;
   asio::ip::make_address(name, no_number);
   if (context.verifies()) {
@@ -50,10 +55,11 @@ inline ssl_pointer new_ssl(const context_state& context,
       throw error(std::make_error_code(std::errc::invalid_argument),
                   "whose certificate is to be verified? give server_name");
     }
+    const std::string number = name.substr(0, name.find('%'));  // without its zone
     SSL_set_hostflags(ssl, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
-    const bool known = no_number
-                           ? SSL_set1_host(ssl, name.c_str()) == 1
-                           : X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), name.c_str()) == 1;
+    const bool known =
+        no_number ? SSL_set1_host(ssl, name.c_str()) == 1
+                  : X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), number.c_str()) == 1;
     if (!known) throw std::bad_alloc();
   }
   if (no_number && !name.empty()) SSL_set_tlsext_host_name(ssl, name.c_str());
@@ -144,8 +150,9 @@ future<> serve_securely(event_loop&, Handler handler, future<stream> accepting) 
     future<> running = handler(std::move(peer));
     co_await std::move(running);
   } catch (const std::system_error& e) {
-    // What a stranger sends is no failure of the handler.
-    const bool his = !shaken || e.code().category() == error_category();
+    // What a stranger sends is no failure of the handler; that a certificate does not hold is, if
+    // it comes that late: the handler has asked somebody else.
+    const bool his = !shaken || e.code() == errc::malformed || e.code() == errc::refused;
     if (!his || e.code() == pulsar::errc::cancelled) throw;
     log::debug("{}", e.what());
   }

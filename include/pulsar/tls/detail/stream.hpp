@@ -12,6 +12,7 @@
 
 #include <asio/error.hpp>
 #include <openssl/bio.h>
+#include <openssl/buffer.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <openssl/x509_vfy.h>
@@ -74,7 +75,10 @@ class tls_stream final : public raw_stream {
     SSL_set_bio(ssl_.get(), input_, output_);
     if (!unread.empty()) feed(std::as_bytes(std::span(unread)));
   }
-  ~tls_stream() override { close(); }
+  ~tls_stream() override {
+    if (gone_ != nullptr) *gone_ = true;
+    close();
+  }
 
   SSL* ssl() const noexcept { return ssl_.get(); }
   /// What has kept the two from each other, in OpenSSL's words; empty if the code says all.
@@ -103,7 +107,7 @@ class tls_stream final : public raw_stream {
   bool write(std::span<const std::byte> from, operation& op) override {
     from_ = from;
     accepted_ = 0;
-    if (try_to_write(op)) return true;
+    if (go_on_writing(op)) return true;
     writing_ = &op;
     return false;
   }
@@ -113,17 +117,27 @@ class tls_stream final : public raw_stream {
     if (reading_ != nullptr || broken_) return 0;
     ERR_clear_error();
     std::size_t n = 0;
-    if (SSL_read_ex(ssl_.get(), into.data(), into.size(), &n) != 1) return 0;  // `read` tells why
+    if (SSL_read_ex(ssl_.get(), into.data(), into.size(), &n) != 1) {
+      n = 0;
+      // OpenSSL tells it once, and calls it a farewell when it is asked again: `read` tells of it.
+      const int state = SSL_get_error(ssl_.get(), 0);
+      if (state == SSL_ERROR_SSL) broken_ = failure_of_last();
+    }
     flush();
+    shrink(input_);
     return n;
   }
 
   std::size_t write_now(std::span<const std::byte> from,
                         std::error_code& failure) noexcept override {
     failure = write_failure_;
-    if (failure || writing_ != nullptr || !is_flushed()) return 0;
-    const std::size_t n = encrypt(from, failure);
-    flush();
+    std::size_t n = 0;
+    while (!failure && writing_ == nullptr && n < from.size() && is_flushed()) {
+      const std::size_t part = encrypt(from.subspan(n), failure);
+      flush();
+      if (part == 0) break;
+      n += part;
+    }
     return n;
   }
 
@@ -145,6 +159,7 @@ class tls_stream final : public raw_stream {
   }
 
   void close() noexcept override {
+    drop_unread();
     lower_->close();
     forget();
   }
@@ -156,7 +171,8 @@ class tls_stream final : public raw_stream {
   int native_handle() const noexcept override { return lower_->native_handle(); }
 
  private:
-  static constexpr std::size_t most_at_once = 64 * 1024;  // of plain bytes: four records
+  static constexpr std::size_t most_at_once = 64 * 1024;        // of plain bytes: four records
+  static constexpr std::size_t most_unsent = 2 * most_at_once;  // with answers, before a read fails
   static constexpr std::size_t most_kept = 4 * 1024;
 
   struct lower_operation : operation {
@@ -174,6 +190,15 @@ class tls_stream final : public raw_stream {
     op->ended(op);  // last: it may destroy the stream
   }
 
+  // The same where something follows. False if the stream has gone.
+  bool end_and_go_on(operation*& slot) {
+    bool gone = false;
+    gone_ = &gone;
+    end(slot);
+    if (!gone) gone_ = nullptr;
+    return !gone;
+  }
+
   void forget() noexcept {
     shaking_ = reading_ = writing_ = shutting_ = nullptr;
     lower_reading_ = lower_writing_ = false;
@@ -181,6 +206,24 @@ class tls_stream final : public raw_stream {
 
   bool is_flushed() const noexcept {
     return !lower_writing_ && out_.empty() && BIO_ctrl_pending(output_) == 0;
+  }
+
+  // A memory BIO keeps the room that it had once.
+  static void shrink(BIO* bio) noexcept {
+    BUF_MEM* room = nullptr;
+    if (BIO_ctrl_pending(bio) != 0 || BIO_get_mem_ptr(bio, &room) != 1) return;
+    if (room->max <= 2 * most_kept) return;
+    if (BUF_MEM* const fresh = BUF_MEM_new()) BIO_set_mem_buf(bio, fresh, BIO_CLOSE);
+  }
+
+  // A socket that is closed with bytes unread loses what it has not sent yet. TLS 1.3 sends
+  // tickets, which lie there unread if this side has only written.
+  void drop_unread() noexcept {
+    if ((SSL_get_shutdown(ssl_.get()) & SSL_SENT_SHUTDOWN) == 0 || broken_) return;
+    std::error_code ignored;
+    for (int i = 0; i < 4; ++i) {
+      if (lower_->read_now(room_, ignored) < room_.size()) return;
+    }
   }
 
   // -- what comes ------------------------------------------------------------
@@ -220,6 +263,11 @@ class tls_stream final : public raw_stream {
     lower_reading_ = false;
     operation*& waiting = shaking_ != nullptr ? shaking_ : reading_;
     if (lower_read_.failure == asio::error::operation_aborted) {
+      if (wants_input_ && writing_ != nullptr) {
+        writing_->count = 0;
+        writing_->failure = lower_read_.failure;
+        if (!end_and_go_on(writing_)) return;
+      }
       if (waiting == nullptr) return;
       waiting->count = 0;
       waiting->failure = lower_read_.failure;
@@ -227,13 +275,13 @@ class tls_stream final : public raw_stream {
     }
     try {
       take_in();
-      if (waiting == nullptr) return;
+      if (!resume_write() || waiting == nullptr) return;
       while (!(waiting == shaking_ ? try_to_shake(*waiting) : try_to_read(*waiting))) {
         if (!wait_for_input()) return;
       }
     } catch (const std::bad_alloc&) {
       broken_ = std::make_error_code(std::errc::not_enough_memory);
-      if (waiting == nullptr) return;
+      if (!resume_write() || waiting == nullptr) return;
       waiting->count = 0;
       waiting->failure = broken_;
     }
@@ -248,7 +296,10 @@ class tls_stream final : public raw_stream {
     op.failure.clear();
     ERR_clear_error();
     const int result = SSL_do_handshake(ssl_.get());
-    return settles(op, result);
+    if (!settles(op, result)) return false;
+    // A farewell in the middle, which anybody can send.
+    if (!op.failure && result != 1) op.failure = broken_ = pulsar::errc::truncated;
+    return true;
   }
 
   bool try_to_read(operation& op) {
@@ -264,11 +315,17 @@ class tls_stream final : public raw_stream {
     const int state = SSL_get_error(ssl_.get(), result);
     if (state == SSL_ERROR_SSL) op.failure = broken_ = failure_of_last();
     flush();  // an alert too
+    shrink(input_);
     switch (state) {
       case SSL_ERROR_NONE:
       case SSL_ERROR_SSL:
       case SSL_ERROR_ZERO_RETURN: return true;
       case SSL_ERROR_WANT_READ:
+        // Who asks for answers (to renegotiate, say) without end must take them.
+        if (out_.size() + BIO_ctrl_pending(output_) > most_unsent) {
+          op.failure = broken_ = errc::malformed;
+          return true;
+        }
         if (!ended_) return false;
         op.failure = end_failure_ ? end_failure_ : make_error_code(pulsar::errc::truncated);
         return true;
@@ -295,9 +352,18 @@ class tls_stream final : public raw_stream {
   std::size_t encrypt(std::span<const std::byte> from, std::error_code& failure) noexcept {
     ERR_clear_error();
     std::size_t n = 0;
+    wants_input_ = false;
     const auto part = from.first(std::min(from.size(), most_at_once));
     if (!broken_ && SSL_write_ex(ssl_.get(), part.data(), part.size(), &n) != 1) {
-      broken_ = failure_of_last();
+      n = 0;
+      // A message (a ticket) has come in part: the rest has to come first.
+      wants_input_ = SSL_get_error(ssl_.get(), 0) == SSL_ERROR_WANT_READ;
+      if (!wants_input_) {
+        broken_ = failure_of_last();
+      } else if (ended_) {
+        wants_input_ = false;
+        broken_ = end_failure_ ? end_failure_ : make_error_code(pulsar::errc::truncated);
+      }
     }
     failure = broken_;
     return n;
@@ -315,8 +381,27 @@ class tls_stream final : public raw_stream {
       accepted_ = encrypt(from_, op.failure);
       flush();
       if (write_failure_) op.failure = write_failure_;
+      if (wants_input_) break;
     }
     return static_cast<bool>(op.failure);
+  }
+
+  // The same, and reads what it needs.
+  bool go_on_writing(operation& op) {
+    while (!try_to_write(op)) {
+      try {
+        if (!wants_input_ || !wait_for_input()) return false;
+      } catch (const std::bad_alloc&) {
+        broken_ = std::make_error_code(std::errc::not_enough_memory);
+      }
+    }
+    return true;
+  }
+
+  // Of a write that has waited for input. False if the stream has gone.
+  bool resume_write() {
+    if (!wants_input_ || writing_ == nullptr || !go_on_writing(*writing_)) return true;
+    return end_and_go_on(writing_);
   }
 
   // Writes what OpenSSL has for the other side, as far as it goes.
@@ -340,6 +425,7 @@ class tls_stream final : public raw_stream {
       write_failure_ = std::make_error_code(std::errc::not_enough_memory);
     }
     if (out_.empty() && out_.capacity() > most_kept) out_.release();
+    shrink(output_);
   }
 
   void take_out() noexcept {
@@ -357,7 +443,7 @@ class tls_stream final : public raw_stream {
     take_out();
     flush();
     if (writing_ != nullptr) {
-      if (!try_to_write(*writing_)) return;
+      if (!go_on_writing(*writing_)) return;
       if (aborted) writing_->failure = asio::error::operation_aborted;
       end(writing_);
     } else if (shutting_ != nullptr && (is_flushed() || write_failure_)) {
@@ -390,6 +476,8 @@ class tls_stream final : public raw_stream {
   operation* writing_ = nullptr;
   std::span<const std::byte> from_;
   std::size_t accepted_ = 0;  // of `from_`, by OpenSSL
+  bool wants_input_ = false;  // to go on with `writing_`
+  bool* gone_ = nullptr;      // while somebody is told, and something follows
   operation* shutting_ = nullptr;
   bool farewell_alone_ = false;  // with nothing before it
 };
