@@ -166,8 +166,8 @@ class world {
       co_await pulsar::sleep(w.moment(), w.loop_);
       if (w.one_in(2)) printing.cancel();
       if (w.one_in(2)) sitting.cancel();
-      co_await as_result(std::move(printing));
-      co_await as_result(std::move(sitting));
+      static_cast<void>(co_await as_result(std::move(printing)));
+      static_cast<void>(co_await as_result(std::move(sitting)));
     }
   }
 
