@@ -276,7 +276,7 @@ word_test() {
     echo "subdirs(\"$build/$preset\")"
   done >"$build/test/CTestTestfile.cmake"
   ctest --test-dir "$build/test" --parallel "$jobs" --output-on-failure --no-tests=error \
-    --exclude-regex '^(tsan\.(apps|example|fuzz|odr)|clang\.(apps|example)|release\.example)'
+    --exclude-regex '^(tsan\.(apps|example|fuzz|odr|testing|tls)|clang\.(apps|example)|release\.example)'
   phase "Everything passed."
 }
 
