@@ -389,4 +389,3 @@ class event_loop : detail::loop_data {
 
 #include <pulsar/core/detail/event_loop.hpp>
 #include <pulsar/core/detail/loop_close.hpp>
-#include <pulsar/core/detail/loop_debug.hpp>

@@ -572,3 +572,5 @@ inline void event_loop::arm(tick next) noexcept {
 }
 
 }  // namespace pulsar
+
+#include <pulsar/core/detail/event_loop_members.hpp>

@@ -3,7 +3,7 @@
 
 // What a loop does in debug mode, or by a seed: slower ways to do the same, and what is said then.
 
-#include <pulsar/core/detail/event_loop.hpp>
+#include <pulsar/core/event_loop.hpp>
 
 #include <chrono>
 #include <cstdlib>
