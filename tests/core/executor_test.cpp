@@ -226,18 +226,24 @@ TEST_SUITE("executor") {
     asio::io_context context;
     event_loop loop(context);
     gate g;
+    std::atomic<bool> begun = false;
     loop.run_in_executor([] {}).detach();  // which alone would stop the context
-    auto answer = [](event_loop& own, gate& opened) -> future<int> {
+    auto answer = [](event_loop& own, gate& opened, std::atomic<bool>& at_work) -> future<int> {
       co_await pulsar::sleep(1ms, own);
-      co_await own.run_in_executor([&opened] { opened.pass(); });
+      co_await own.run_in_executor([&opened, &at_work] {
+        at_work = true;
+        opened.pass();
+      });
       co_return co_await own.run_in_executor([] { return 3; });
-    }(loop, g);
-    std::thread opening([&] {
-      std::this_thread::sleep_for(20ms);
-      g.open();
-    });
+    }(loop, g, begun);
+    while (!begun) {
+      context.poll();
+      REQUIRE_FALSE(context.stopped());
+    }
+    context.poll();
+    CHECK_FALSE(context.stopped());  // there is work, elsewhere
+    g.open();
     context.run();
-    opening.join();
     CHECK(answer.done());
     CHECK(answer.result() == 3);
     loop.close();

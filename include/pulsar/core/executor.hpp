@@ -51,28 +51,32 @@ inline void event_loop::set_default_executor(executor& where) {
   detail::loop_access::local<detail::pool_calls>(*this).use(where.pool_);
 }
 
+namespace detail {
+
+/// In `where`, or in the pool that is usual in `loop`.
 template <class F>
-auto event_loop::run_in_executor(executor& where, F f) {
+auto run_in_pool(event_loop& loop, thread_pool* where, F&& f) {
   using result = std::invoke_result_t<F&>;
-  static_assert(!detail::is_future<result>,
-                "a coroutine belongs to its loop: give it to create_task");
+  static_assert(!is_future<result>, "a coroutine belongs to its loop: give it to create_task");
   static_assert(std::is_void_v<result> || std::is_object_v<result>,
                 "what runs in an executor must give a value: its result goes to another thread");
+  auto& calls = loop_access::local<pool_calls>(loop);
+  return calls.start(where != nullptr ? *where : calls.usual(),
+                     new pool_job_of<F, result>(std::move(f)));
+}
+
+}  // namespace detail
+
+template <class F>
+auto event_loop::run_in_executor(executor& where, F f) {
   check_open("run_in_executor");
-  auto& calls = detail::loop_access::local<detail::pool_calls>(*this);
-  return calls.start(*where.pool_, new detail::pool_job_of<F, result>(std::move(f)));
+  return detail::run_in_pool(*this, where.pool_.get(), std::move(f));
 }
 
 template <class F>
 auto event_loop::run_in_executor(F f) {
-  using result = std::invoke_result_t<F&>;
-  static_assert(!detail::is_future<result>,
-                "a coroutine belongs to its loop: give it to create_task");
-  static_assert(std::is_void_v<result> || std::is_object_v<result>,
-                "what runs in an executor must give a value: its result goes to another thread");
   check_open("run_in_executor");
-  auto& calls = detail::loop_access::local<detail::pool_calls>(*this);
-  return calls.start(calls.usual(), new detail::pool_job_of<F, result>(std::move(f)));
+  return detail::run_in_pool(*this, nullptr, std::move(f));
 }
 
 }  // namespace pulsar

@@ -119,11 +119,7 @@ class [[nodiscard(
 
   /// Asks the work to stop, soon: it fails with `errc::cancelled` unless it has ended by then.
   void cancel() noexcept {
-    if (call_ != nullptr && !call_->done()) {
-      detail::outside_call<T>::cancel(detail::counted_pointer<detail::outside_call<T>>(
-                                          detail::share<detail::outside_call<T>>(*call_)),
-                                      *inbox_);
-    }
+    if (call_ != nullptr && !call_->done()) call_->request_cancel(*inbox_);
   }
 
   /// Lets the work run on; its result is dropped.

@@ -4,6 +4,7 @@
 // A future that a completion handler of Asio waits for.
 
 #include <pulsar/core/detail/counted.hpp>
+#include <pulsar/core/detail/run_threadsafe.hpp>
 #include <pulsar/core/detail/outside_work.hpp>
 #include <pulsar/core/future.hpp>
 #include <pulsar/core/operation.hpp>
@@ -22,7 +23,6 @@
 #include <asio/io_context.hpp>
 #include <asio/post.hpp>
 
-#include <atomic>
 #include <exception>
 #include <functional>
 #include <memory>
@@ -54,38 +54,6 @@ consteval bool check_completion() {
   return has_default;
 }
 
-/// A future of the loop, and an order to cancel it that may come from another thread.
-class awaited_by_handler : public counted, protected task_node {
- public:
-  explicit awaited_by_handler(event_loop& loop) noexcept
-      : task_node(&run), home_(loop_access::inbox(loop)) {}
-
-  /// From the thread of the handler.
-  void request_cancel() noexcept {
-    if (requested_.exchange(true, std::memory_order_relaxed)) return;
-    take();
-    if (!home_->push(this)) drop();
-  }
-
- protected:
-  // In the loop's thread.
-  state** under_way_ = nullptr;
-  bool unwanted_ = false;
-
- private:
-  static void run(task_node* node, bool dropped) {
-    auto* const self = static_cast<awaited_by_handler*>(node);
-    self->unwanted_ = true;
-    if (!dropped && self->under_way_ != nullptr && *self->under_way_ != nullptr) {
-      cancel_chain(*self->under_way_);
-    }
-    self->drop();
-  }
-
-  const counted_pointer<loop_inbox> home_;
-  std::atomic<bool> requested_{false};
-};
-
 /// A handler with what it is to be called with, and with what is associated with it.
 template <class T, class Handler>
 struct bound_handler {
@@ -114,10 +82,10 @@ struct bound_handler {
 
 /// Hands a handler over to its executor; at its end the latest.
 template <class T, class Handler>
-class handler_wait final : public awaited_by_handler {
+class handler_wait final : public cancelled_from_outside {
  public:
   handler_wait(event_loop& loop, Handler&& h)
-      : awaited_by_handler(loop),
+      : home_(loop_access::inbox(loop)),
         executor_(loop.get_executor()),
         handler_(std::move(h)),
         work_(asio::get_associated_executor(handler_, executor_)) {}
@@ -127,7 +95,7 @@ class handler_wait final : public awaited_by_handler {
     auto slot = asio::get_associated_cancellation_slot(self->handler_);
     if (!slot.is_connected()) return;
     slot.assign([self](asio::cancellation_type type) {
-      if (type != asio::cancellation_type::none) self->request_cancel();
+      if (type != asio::cancellation_type::none) self->request_cancel(*self->home_);
     });
   }
 
@@ -137,10 +105,10 @@ class handler_wait final : public awaited_by_handler {
   /// In the loop's thread, as all that follows.
   void wait_for(future<T>&& f) {
     future_ = std::move(f);
-    under_way_ = &future_access::slot(future_);
-    if (unwanted_) future_.cancel();
+    under_way = &future_access::slot(future_);
+    if (unwanted) future_.cancel();
     take();
-    add_callback(**under_way_, &ended_);
+    add_callback(**under_way, &ended_);
   }
 
   void fail(std::exception_ptr why) noexcept {
@@ -154,7 +122,7 @@ class handler_wait final : public awaited_by_handler {
     explicit end_node(handler_wait& w) noexcept : detail::task_node(&run), of(w) {}
     static void run(detail::task_node* node, bool dropped) {
       const counted_pointer<handler_wait> self(&static_cast<end_node*>(node)->of);
-      self->under_way_ = nullptr;
+      self->under_way = nullptr;
       if (dropped) {
         self->future_ = {};  // in this thread, not in that of the handler
         self->fail(std::make_exception_ptr(error(errc::loop_closed, "async_wait")));
@@ -186,6 +154,7 @@ class handler_wait final : public awaited_by_handler {
     asio::dispatch(work.get_executor(), std::move(bound));
   }
 
+  const counted_pointer<loop_inbox> home_;
   const asio::io_context::executor_type executor_;
   Handler handler_;
   asio::executor_work_guard<asio::associated_executor_t<Handler, asio::io_context::executor_type>>

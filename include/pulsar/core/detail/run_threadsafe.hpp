@@ -7,6 +7,7 @@
 #include <pulsar/core/future.hpp>
 #include <pulsar/core/result.hpp>
 
+#include <atomic>
 #include <exception>
 #include <type_traits>
 #include <utility>
@@ -14,33 +15,39 @@
 
 namespace pulsar::detail {
 
-/// Where the result goes: to be told once, in the loop's thread or that of who asked.
-template <class T>
-class outside_call : public counted {
+/// A future of a loop, and an order to cancel it that may come from another thread.
+class cancelled_from_outside : public counted, task_node {
  public:
-  virtual void settle(result<T> outcome) noexcept = 0;
+  cancelled_from_outside() noexcept : task_node(&run) {}
 
   /// Any thread. The work is cancelled, or does not begin.
-  static void cancel(const counted_pointer<outside_call>& call, loop_inbox& inbox) {
-    struct order : task_node {
-      explicit order(counted_pointer<outside_call> c) noexcept
-          : task_node(&run), whom(std::move(c)) {}
-      static void run(task_node* node, bool drop) {
-        const auto* const self = static_cast<order*>(node);
-        self->whom->unwanted = true;
-        state** const work = self->whom->under_way;
-        if (!drop && work != nullptr && *work != nullptr) cancel_chain(*work);
-        delete self;
-      }
-      counted_pointer<outside_call> whom;
-    };
-    auto* const made = new order(call);
-    if (!inbox.push(made)) delete made;
+  void request_cancel(loop_inbox& home) noexcept {
+    if (requested_.exchange(true, std::memory_order_relaxed)) return;
+    take();
+    if (!home.push(this)) drop();
   }
 
   // In the loop's thread.
   bool unwanted = false;
   state** under_way = nullptr;
+
+ private:
+  static void run(task_node* node, bool dropped) {
+    auto* const self = static_cast<cancelled_from_outside*>(node);
+    self->unwanted = true;
+    state** const work = self->under_way;
+    if (!dropped && work != nullptr && *work != nullptr) cancel_chain(*work);
+    self->drop();
+  }
+
+  std::atomic<bool> requested_{false};
+};
+
+/// Where the result goes: to be told once, in the loop's thread or that of who asked.
+template <class T>
+class outside_call : public cancelled_from_outside {
+ public:
+  virtual void settle(result<T> outcome) noexcept = 0;
 };
 
 /// Settles at its end what was not settled: its loop has closed.
