@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: BSD-3-Clause
+#include <pulsar/core/async_event.hpp>
+#include <pulsar/core/child.hpp>
+#include <pulsar/core/descriptor.hpp>
+#include <pulsar/core/timeout.hpp>
 #include <pulsar/testing/seeds.hpp>
 
-#include <pulsar/core/async_event.hpp>
-#include <pulsar/core/timeout.hpp>
-
 #include <doctest/doctest.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <cstdlib>
 #include <map>
@@ -50,6 +54,35 @@ std::vector<std::uint64_t> seeds_of(std::size_t count) {
       testing::for_each_seed(count, [&](std::uint64_t seed) { seeds.push_back(seed); });
   CHECK(tried == seeds.size());
   return seeds;
+}
+
+// What the test case of that name says in a program whose tests fail under some seeds.
+std::string failing(const std::string& test_case) {
+  const std::string only = "--test-case=" + test_case;
+  const std::string arguments[] = {only, "--no-colors"};
+  auto [mine, theirs] = pulsar::socket_pair(SOCK_STREAM);
+  auto child = pulsar::spawn_child({.executable = PULSAR_TEST_PROGRAMS_DIR "/failing_seeds",
+                                    .arguments = arguments,
+                                    .standard_output = theirs.get(),
+                                    .standard_error = theirs.get()});
+  theirs.reset();
+  std::string text;
+  char block[4096];
+  for (ssize_t n = 0; (n = ::read(mine.get(), block, sizeof block)) > 0;) {
+    text.append(block, static_cast<std::size_t>(n));
+  }
+  const auto status = child.wait();
+  if (status.code == 0) text += "it passed";
+  return text;
+}
+
+// The number behind "PULSAR_SEED=" where it is said first.
+std::string first_seed_in(const std::string& text) {
+  const std::string before = "PULSAR_SEED=";
+  const auto at = text.find(before);
+  if (at == std::string::npos) return {};
+  const auto begin = at + before.size();
+  return text.substr(begin, text.find_first_not_of("0123456789", begin) - begin);
 }
 
 }  // namespace
@@ -149,5 +182,19 @@ TEST_SUITE("seeds") {
     };
     CHECK(testing::run_under_seeds(100, body) == 100);
     CHECK(orders.size() == 6);
+  }
+
+  TEST_CASE("an assertion that fails names the seed, which repeats that run and no other") {
+    for (const std::string test_case : {"check", "require", "throw", "case"}) {
+      CAPTURE(test_case);
+      const environment scope;
+      const std::string text = failing(test_case);
+      const std::string seed = first_seed_in(text);
+      REQUIRE_MESSAGE(!seed.empty(), text);
+      environment::set("PULSAR_SEED", seed.c_str());
+      const std::string again = failing(test_case);
+      CHECK_MESSAGE(first_seed_in(again) == seed, again);
+      CHECK_MESSAGE(again.find("0 passed | 1 failed") != std::string::npos, again);
+    }
   }
 }

@@ -39,6 +39,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <utility>
 
@@ -105,11 +106,18 @@ inline void run_coro_test(coro_body what, clock_kind clock, std::size_t most) {
   }
 }
 
+inline void say_the_seed(std::uint64_t seed, const std::function<void()>& run) {
+  DOCTEST_INFO("repeat it with PULSAR_SEED=" << seed);
+  run();
+}
+
+/// Every seed of this program is said beside the assertions that fail under it.
+inline const bool seeds_are_said = (seed_scope = &say_the_seed, true);
+
 /// Runs it under each seed, and abandons it somewhere.
 inline void run_seeded_coro_test(coro_body what, std::size_t seeds) {
   run_coro_test(what, clock_kind::virtual_time, 100);
   for_each_seed(seeds, [what](std::uint64_t seed) {
-    DOCTEST_INFO("repeat it with PULSAR_SEED=" << seed);
     const run_options options{.seed = seed};
     const std::size_t steps = run_body(what, options);
     if (steps == 0) return;

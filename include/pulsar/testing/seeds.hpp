@@ -8,8 +8,10 @@
 ///       ...                                        // whatever the order, this must hold
 ///     });
 ///
-/// A body that fails under seed 17 says so on standard error, and `PULSAR_SEED=17` repeats exactly
-/// that run. The environment has the last word:
+/// A body that throws under seed 17 says so on standard error, and `PULSAR_SEED=17` in the
+/// environment repeats exactly that run: `PULSAR_SEED=17 ./tests --test-case="..."`. An assertion
+/// that fails names the seed too, in a program that includes <pulsar/testing/coro_test.hpp>
+/// somewhere (doctest) or sets `seed_scope`. The environment has the last word:
 ///
 ///     PULSAR_SEED=17          that one alone
 ///     PULSAR_SEEDS=5000       as many instead of what the test says
@@ -24,6 +26,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <functional>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -48,6 +51,15 @@ inline std::optional<std::uint64_t> number_in_environment(const char* name) {
 
 namespace testing {
 
+/// How the test framework of this program hears of a seed: it is called for each with what is to be
+/// run under it, and calls that once. coro_test.hpp sets it for doctest; for GoogleTest:
+///
+///     pulsar::testing::seed_scope = [](std::uint64_t seed, const std::function<void()>& run) {
+///       SCOPED_TRACE("PULSAR_SEED=" + std::to_string(seed));
+///       run();
+///     };
+inline void (*seed_scope)(std::uint64_t seed, const std::function<void()>& run) = nullptr;
+
 /// Calls `f(seed)` for `count` seeds, from 1, or for those that the environment names; returns how
 /// many. What `f` throws passes by, when standard error has been told the seed.
 template <class F>
@@ -67,7 +79,11 @@ std::size_t for_each_seed(std::size_t count, F&& f) {
   std::size_t tried = 0;
   while (tried < count || std::chrono::steady_clock::now() < until) {
     try {
-      f(seed);
+      if (seed_scope != nullptr) {
+        seed_scope(seed, [&] { f(seed); });
+      } else {
+        f(seed);
+      }
     } catch (...) {
       std::fprintf(stderr, "failed under seed %llu; PULSAR_SEED=%llu repeats it\n",
                    static_cast<unsigned long long>(seed), static_cast<unsigned long long>(seed));
