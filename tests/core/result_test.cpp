@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause
+#include <pulsar/core/memory_stream.hpp>
+#include <pulsar/core/operation.hpp>
 #include <pulsar/core/result.hpp>
-
 #include <pulsar/core/timeout.hpp>
+
+#include <asio/steady_timer.hpp>
 
 #include "support/coro_test.hpp"
 #include "support/death.hpp"
@@ -224,7 +227,9 @@ TEST_SUITE("result") {
     CHECK(loop.time() == event_loop::time_point());
   }
 
-  TEST_CASE("whoever looks at a cancellation as a result is told at the next await") {
+  // ---- as_result and cancellation: who was cancelled is told once
+
+  TEST_CASE("whoever is cancelled is told by the result: what it awaits next waits again") {
     event_loop loop(clock_kind::virtual_time);
     std::vector<std::error_code> codes;
     auto f = [](event_loop& l, std::vector<std::error_code>& seen) -> future<> {
@@ -235,9 +240,135 @@ TEST_SUITE("result") {
     }(loop, codes);
     f.cancel();
     run(loop);
+    CHECK(codes == std::vector<std::error_code>{errc::cancelled, {}});
+    CHECK(f.done());
+    CHECK_FALSE(f.cancelled());
+    CHECK(loop.time() == event_loop::time_point(1h));
+  }
+
+  TEST_CASE("so it is when a result is kept, and when it is that of an operation of Asio") {
+    event_loop loop;
+    std::vector<std::error_code> codes;
+    auto f = [](event_loop& l, std::vector<std::error_code>& seen) -> future<> {
+      asio::steady_timer timer(l.context(), 1h);
+      auto r = co_await as_result(timer.async_wait(pulsar::use_future));
+      seen.push_back(r.code());
+      timer.expires_after(0s);
+      auto kept = as_result(timer.async_wait(pulsar::use_future));
+      auto again = co_await kept;
+      seen.push_back(again.code());
+    }(loop, codes);
+    f.cancel();
+    loop.run_until_complete(std::move(f));
+    CHECK(codes == std::vector<std::error_code>{errc::cancelled, {}});
+  }
+
+  TEST_CASE("so it is when what was awaited has waited on its way out") {
+    event_loop loop(clock_kind::virtual_time);
+    std::vector<std::error_code> codes;
+    const auto tidies_up = [](event_loop& l) -> future<> {
+      std::exception_ptr why;
+      try {
+        co_await pulsar::sleep(1h, l);
+      } catch (...) {
+        why = std::current_exception();
+      }
+      co_await pulsar::sleep(1min, l);
+      std::rethrow_exception(why);
+    };
+    auto f = [](event_loop& l, future<> child, std::vector<std::error_code>& seen) -> future<> {
+      auto r = co_await as_result(std::move(child));
+      seen.push_back(r.code());
+      co_await pulsar::sleep(1s, l);
+    }(loop, tidies_up(loop), codes);
+    f.cancel();
+    run(loop);
     CHECK(codes == std::vector<std::error_code>{errc::cancelled});
+    CHECK_FALSE(f.cancelled());
+    CHECK(loop.time() == event_loop::time_point(1min + 1s));
+  }
+
+  TEST_CASE("who is cancelled twice is told twice") {
+    event_loop loop(clock_kind::virtual_time);
+    std::vector<std::error_code> codes;
+    auto f = [](event_loop& l, std::vector<std::error_code>& seen) -> future<> {
+      for (int i = 0; i < 3; ++i) {
+        auto r = co_await as_result(pulsar::sleep(1h, l));
+        seen.push_back(r.code());
+      }
+    }(loop, codes);
+    f.cancel();
+    loop.call_later(1min, [&] { f.cancel(); });
+    run(loop);
+    CHECK(codes == std::vector<std::error_code>{errc::cancelled, errc::cancelled, {}});
+    CHECK(loop.time() == event_loop::time_point(1min + 1h));
+  }
+
+  TEST_CASE("a cancellation of another one, or of its own making, tells nobody else") {
+    event_loop loop(clock_kind::virtual_time);
+    std::vector<std::error_code> codes;
+    promise<> others(loop);
+    auto child = others.get_future();
+    future<> f;
+    f = [](event_loop& l, future<>& awaited, future<>& self,
+           std::vector<std::error_code>& seen) -> future<> {
+      auto given = co_await as_result(std::move(awaited));
+      seen.push_back(given.code());
+      co_await pulsar::sleep(1s, l);
+      self.cancel();  // while nothing is pending
+      auto own = co_await as_result(
+          pulsar::make_exceptional_future(failure(pulsar::error(errc::cancelled))));
+      seen.push_back(own.code());
+      co_await pulsar::sleep(1h, l);
+    }(loop, child, f, codes);
+    others.set_exception(errc::cancelled);
+    run(loop);
+    CHECK(codes == std::vector<std::error_code>{errc::cancelled, errc::cancelled});
     CHECK(f.cancelled());
-    CHECK(loop.time() == event_loop::time_point());
+    CHECK(loop.time() == event_loop::time_point(1s));
+  }
+
+  TEST_CASE("who was cancelled and gets another failure, or a value, is told at the next await") {
+    for (const bool fails : {false, true}) {
+      event_loop loop(clock_kind::virtual_time);
+      std::vector<std::error_code> codes;
+      const auto stubborn = [](event_loop& l, bool throws) -> future<> {
+        try {
+          co_await pulsar::sleep(1h, l);
+        } catch (const pulsar::error&) {
+          if (throws) throw pulsar::error(errc::malformed);
+        }
+      };
+      auto f = [](event_loop& l, future<> child, std::vector<std::error_code>& seen) -> future<> {
+        auto r = co_await as_result(std::move(child));
+        seen.push_back(r.code());
+        co_await pulsar::sleep(1h, l);
+      }(loop, stubborn(loop, fails), codes);
+      f.cancel();
+      run(loop);
+      REQUIRE(codes.size() == 1);
+      CHECK(codes[0] == (fails ? pulsar::make_error_code(errc::malformed) : std::error_code()));
+      CHECK(f.cancelled());
+      CHECK(loop.time() == event_loop::time_point());
+    }
+  }
+
+  CORO_TEST_CASE("behind a loop that ended by cancellation a stream is closed in good order") {
+    auto ends = pulsar::memory_pair(4);  // so that the end must be waited for
+    auto f = [](pulsar::stream peer) -> future<> {
+      for (;;) {
+        auto line = co_await as_result(peer.read_line());
+        if (!line) break;
+      }
+      peer.write("good bye");
+      co_await peer.close();
+    }(std::move(ends.first));
+    co_await pulsar::sleep(1ms);
+    f.cancel();
+    co_await pulsar::sleep(1ms);
+    const std::string last = co_await ends.second.read_to_end();
+    CHECK(last == "good bye");
+    co_await std::move(f);
   }
 
   TEST_CASE("dropping as_result cancels its future; closing the loop ends or frees it") {

@@ -9,6 +9,7 @@
 
 #include <pulsar/core/future.hpp>
 
+#include <coroutine>
 #include <exception>
 #include <functional>
 #include <memory>
@@ -121,8 +122,22 @@ class [[nodiscard]] result {
 
 namespace detail {
 
+/// Of a coroutine that gives a cancellation as a value: who waits for it, and was cancelled with it
+/// if at all, has been told.
+struct cancellation_told {
+  bool await_ready() const noexcept { return false; }
+  template <class P>
+  bool await_suspend(std::coroutine_handle<P> h) const noexcept {
+    const future_awaiter* const above = h.promise().awaiter;
+    if (above != nullptr && above->waiter != nullptr) above->waiter->cancel_requested = false;
+    return false;
+  }
+  void await_resume() const noexcept {}
+};
+
 template <class T>
 future<result<T>> outcome_of_future(future<T> f) {
+  std::exception_ptr failure;
   try {
     if constexpr (std::is_void_v<T>) {
       co_await std::move(f);
@@ -131,14 +146,17 @@ future<result<T>> outcome_of_future(future<T> f) {
       co_return result<T>(co_await std::move(f));
     }
   } catch (...) {
-    co_return result<T>(std::current_exception());
+    failure = std::current_exception();
   }
+  if (is_cancelled(failure)) co_await cancellation_told();
+  co_return result<T>(std::move(failure));
 }
 
 }  // namespace detail
 
 /// Waits for `f`, a future or an operation, and gives its outcome as a value. Cancelling it cancels
-/// `f`; the outcome is then that of `f`.
+/// `f`; the outcome is then that of `f`. Whoever awaits this and is cancelled is told by a result
+/// of `errc::cancelled`, once, as by a throw: what it awaits next waits again.
 template <detail::future_like F>
 future<result<detail::value_in<F>>> as_result(F&& f) {
   return detail::outcome_of_future(detail::to_future(std::forward<F>(f)));
