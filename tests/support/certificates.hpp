@@ -54,14 +54,19 @@ class scratch_file {
 
 /// A certificate and its key, in files.
 struct identity {
-  identity(X509* certificate, EVP_PKEY* key) { write(certificate, key); }
+  /// The key is protected if there is a pass phrase.
+  identity(X509* certificate, EVP_PKEY* key, const std::string& pass_phrase = {}) {
+    write(certificate, key, pass_phrase);
+  }
 
-  void write(X509* certificate, EVP_PKEY* key) {
+  void write(X509* certificate, EVP_PKEY* key, const std::string& pass_phrase = {}) {
     std::FILE* out = std::fopen(certificate_.name().c_str(), "w");
     PEM_write_X509(out, certificate);
     std::fclose(out);
     out = std::fopen(key_.name().c_str(), "w");
-    PEM_write_PrivateKey(out, key, nullptr, nullptr, 0, nullptr, nullptr);
+    PEM_write_PKCS8PrivateKey(out, key, pass_phrase.empty() ? nullptr : EVP_aes_128_cbc(),
+                              pass_phrase.data(), static_cast<int>(pass_phrase.size()), nullptr,
+                              nullptr);
     std::fclose(out);
   }
   const std::string& certificate_file() const noexcept { return certificate_.name(); }
@@ -132,11 +137,12 @@ class authority {
 
   identity issue(const std::string& name,
                  const std::string& alternatives,
-                 validity when = {}) const {
+                 validity when = {},
+                 const std::string& pass_phrase = {}) const {
     const key_pointer key = make_key();
     return {
         make_certificate(name, alternatives, key.get(), certificate_.get(), key_.get(), when).get(),
-        key.get()};
+        key.get(), pass_phrase};
   }
 
  private:

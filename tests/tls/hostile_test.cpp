@@ -9,9 +9,8 @@
 #include <openssl/bio.h>
 #include <openssl/buffer.h>
 #include <openssl/ssl.h>
-#include <support/certificates.hpp>
 #include <support/coro_test.hpp>
-#include <support/futures.hpp>
+#include <support/tls.hpp>
 
 #include <chrono>
 #include <memory>
@@ -21,143 +20,13 @@
 #include <utility>
 
 using namespace std::chrono_literals;
+using namespace tls_test;
 using pulsar::as_result;
 using pulsar::event_loop;
-using pulsar::future;
 using pulsar::memory_pair;
 using pulsar::server;
-using pulsar::stream;
-namespace tls = pulsar::tls;
 
 namespace {
-
-struct world {
-  certificates::authority ca{"the test's authority"};
-  certificates::identity good =
-      ca.issue("example.org", "DNS:example.org,DNS:www.example.org,IP:fe80::1");
-
-  tls::context client() const { return tls::context::client({.ca_file = ca.file()}); }
-  tls::context server() const {
-    return tls::context::server(
-        {.certificate_file = good.certificate_file(), .key_file = good.key_file()});
-  }
-};
-
-const world& test() {
-  static const world instance;
-  return instance;
-}
-
-template <class T>
-std::error_code code_of(const pulsar::result<T>& r) {
-  return r ? std::error_code() : future_test::code_of(r.exception());
-}
-
-std::string pattern(std::size_t size) {
-  std::string text(size, '\0');
-  for (std::size_t i = 0; i < size; ++i) text[i] = static_cast<char>('a' + i % 23);
-  return text;
-}
-
-tls::connect_options to(std::string_view name) {
-  tls::connect_options options;
-  options.server_name = name;
-  return options;
-}
-
-struct both {
-  stream client;
-  stream server;
-};
-
-future<both> secured(std::size_t capacity) {
-  auto [near, far] = memory_pair(capacity);
-  auto accepting = tls::accept(std::move(far), test().server());
-  auto connecting = tls::upgrade(std::move(near), test().client(), to("example.org"));
-  both result;
-  result.client = co_await std::move(connecting);
-  result.server = co_await std::move(accepting);
-  co_return result;
-}
-
-// A server that is OpenSSL alone, and does what the test wants.
-struct foreign {
-  explicit foreign(stream s, int version = 0)
-      : wire(std::move(s)), context(SSL_CTX_new(TLS_server_method())) {
-    if (version != 0) SSL_CTX_set_max_proto_version(context.get(), version);
-    SSL_CTX_use_certificate_chain_file(context.get(), test().good.certificate_file().c_str());
-    SSL_CTX_use_PrivateKey_file(context.get(), test().good.key_file().c_str(), SSL_FILETYPE_PEM);
-    SSL_CTX_set_num_tickets(context.get(), 0);
-    ssl.reset(SSL_new(context.get()));
-    SSL_set_accept_state(ssl.get());
-    in = BIO_new(BIO_s_mem());
-    out = BIO_new(BIO_s_mem());
-    SSL_set_bio(ssl.get(), in, out);
-  }
-
-  std::string written() {
-    char* data = nullptr;
-    const long n = BIO_get_mem_data(out, &data);
-    std::string result(data, static_cast<std::size_t>(n));
-    BIO_reset(out);
-    return result;
-  }
-
-  stream wire;
-  tls::detail::context_pointer context;
-  tls::detail::ssl_pointer ssl;
-  BIO* in = nullptr;
-  BIO* out = nullptr;
-};
-
-future<> shake(std::shared_ptr<foreign> f) {
-  for (;;) {
-    const int r = SSL_do_handshake(f->ssl.get());
-    const std::string bytes = f->written();
-    f->wire.write(bytes);
-    co_await f->wire.drain();
-    if (r == 1) break;
-    const std::string some = co_await f->wire.read();
-    REQUIRE(!some.empty());
-    BIO_write(f->in, some.data(), static_cast<int>(some.size()));
-  }
-}
-
-// Its tickets take several records.
-void set_long_tickets(foreign& f) {
-  SSL_set_max_send_fragment(f.ssl.get(), 512);
-  SSL_CTX_set_session_ticket_cb(
-      f.context.get(),
-      [](SSL* ssl, void*) {
-        static const char filler[2000] = {};
-        return SSL_SESSION_set1_ticket_appdata(SSL_get_session(ssl), filler, sizeof filler);
-      },
-      [](SSL*, SSL_SESSION*, const unsigned char*, std::size_t, SSL_TICKET_STATUS,
-         void*) -> SSL_TICKET_RETURN { return SSL_TICKET_RETURN_IGNORE; },
-      nullptr);
-}
-
-// What `f` reads next.
-future<std::string> receive(std::shared_ptr<foreign> f) {
-  std::string text(100'000, '\0');
-  for (;;) {
-    const int n = SSL_read(f->ssl.get(), text.data(), static_cast<int>(text.size()));
-    if (n > 0) {
-      text.resize(static_cast<std::size_t>(n));
-      break;
-    }
-    const std::string some = co_await f->wire.read();
-    REQUIRE(!some.empty());
-    BIO_write(f->in, some.data(), static_cast<int>(some.size()));
-  }
-  co_return text;
-}
-
-void run(future<> (*body)()) {
-  event_loop loop(pulsar::clock_kind::virtual_time);
-  loop.set_exception_handler([](const pulsar::failure_report&) {});
-  loop.run_until_complete(body);
-}
 
 constexpr std::string_view farewell("\x15\x03\x03\x00\x02\x01\x00", 7);
 
@@ -177,10 +46,7 @@ TEST_SUITE("tls.stream") {
       const std::string hello = co_await wire.read();
       client.write(hello);
       client.write(farewell);
-      const auto context = tls::context::server({.certificate_file = test().good.certificate_file(),
-                                                 .key_file = test().good.key_file(),
-                                                 .client_ca_file = test().ca.file()});
-      r = co_await as_result(tls::accept(std::move(mine), context));
+      r = co_await as_result(tls::accept(std::move(mine), test().asking_server()));
       CHECK(code_of(r) == pulsar::errc::truncated);
     });
   }
@@ -194,6 +60,63 @@ TEST_SUITE("tls.stream") {
         const auto r = co_await as_result(tls::upgrade(std::move(near), test().client(), to(name)));
         CHECK_MESSAGE(code_of(r) == std::errc::invalid_argument, name);
       }
+    });
+  }
+
+  // RFC 9525: the common name is no name of a host.
+  TEST_CASE("a certificate without names of hosts is for none, whatever its subject says") {
+    run([]() -> future<> {
+      for (const char* alternatives : {"email:me@example.org", "IP:127.0.0.1"}) {
+        const auto shown = test().ca.issue("example.org", alternatives);
+        const outcome r = co_await shake_hands(world::server(shown));
+        CHECK_MESSAGE(r.client == tls::errc::wrong_host, alternatives);
+      }
+    });
+  }
+
+  TEST_CASE("a dot at the end of a name does not count, nor does the server hear of it") {
+    run([]() -> future<> {
+      auto [near, far] = memory_pair();
+      auto accepting = tls::accept(std::move(far), test().server());
+      stream client = co_await tls::upgrade(std::move(near), test().client(), to("example.org."));
+      stream peer = co_await std::move(accepting);
+      CHECK(std::string(SSL_get_servername(ssl_of(peer), TLSEXT_NAMETYPE_host_name)) ==
+            "example.org");
+      const outcome r = co_await shake_hands(test().server(), test().client(), "example.com.");
+      CHECK(r.client == tls::errc::wrong_host);
+      const outcome dot = co_await shake_hands(test().server(), test().client(), ".");
+      CHECK(dot.client == std::errc::invalid_argument);
+    });
+  }
+
+  TEST_CASE("a server keeps no sessions: a client resumes one by its ticket, or not at all") {
+    run([]() -> future<> {
+      const auto mine = test().server();
+      for (const bool tickets : {true, false}) {  // of 1.2: in 1.3 there is nothing else
+        for (const int version : {TLS1_2_VERSION, TLS1_3_VERSION}) {
+          SSL_SESSION* session = nullptr;
+          for (const bool again : {false, true}) {
+            auto [near, far] = memory_pair();
+            auto accepting = tls::accept(std::move(far), mine);
+            tls::detail::context_pointer its(SSL_CTX_new(TLS_client_method()));
+            SSL_CTX_set_max_proto_version(its.get(), version);
+            if (!tickets) SSL_CTX_set_options(its.get(), SSL_OP_NO_TICKET);
+            const auto f = std::make_shared<foreign>(std::move(near), std::move(its));
+            if (again) SSL_set_session(f->ssl.get(), session);
+            SSL_SESSION_free(session);
+            co_await shake(f);
+            stream peer = co_await std::move(accepting);
+            const bool resumes = again && (tickets || version == TLS1_3_VERSION);
+            CHECK((SSL_session_reused(f->ssl.get()) == 1) == resumes);
+            peer.write("x");  // behind the tickets of 1.3
+            const std::string got = co_await receive(f);
+            SSL_set_shutdown(f->ssl.get(), SSL_SENT_SHUTDOWN);  // OpenSSL resumes no other one
+            session = SSL_get1_session(f->ssl.get());
+          }
+          SSL_SESSION_free(session);
+        }
+      }
+      CHECK(SSL_CTX_sess_number(tls::detail::context_access::state(mine)->get()) == 0);
     });
   }
 
@@ -224,11 +147,9 @@ TEST_SUITE("tls.stream") {
 
   TEST_CASE("a refusal right behind much data is told as a refusal") {
     run([]() -> future<> {
-      auto [near, far] = memory_pair();
-      const auto f = std::make_shared<foreign>(std::move(far));
-      auto shaking = shake(f);
-      stream client = co_await tls::upgrade(std::move(near), test().client(), to("example.org"));
-      co_await std::move(shaking);
+      meeting m = co_await meet_foreign();
+      const auto f = m.other;
+      stream& client = m.client;
       const std::string text = pattern(2048);
       SSL_write(f->ssl.get(), text.data(), static_cast<int>(text.size()));
       BIO_write(f->in, "\x17\x03\x03\x00\x20________________________________", 37);
@@ -250,12 +171,9 @@ TEST_SUITE("tls.stream") {
   TEST_CASE("answers that nobody takes do not pile up") {
     run([]() -> future<> {
       for (const int version : {TLS1_2_VERSION, TLS1_3_VERSION}) {
-        auto [near, far] = memory_pair(4096);
-        const auto f = std::make_shared<foreign>(std::move(far), version);
-        auto shaking = shake(f);
-        stream client = co_await tls::upgrade(std::move(near), test().client(), to("example.org"));
-        co_await std::move(shaking);
-        auto reading = client.read();
+        meeting m = co_await meet_foreign(4096, version);
+        const auto f = m.other;
+        auto reading = m.client.read();
         for (std::size_t sent = 0; sent < 2'000'000 && !reading.done();) {
           for (int i = 0; i < 100; ++i) {
             if (version == TLS1_2_VERSION) SSL_renegotiate(f->ssl.get());
@@ -278,16 +196,10 @@ TEST_SUITE("tls.stream") {
 
   TEST_CASE("a message that has come in part does not break a write") {
     run([]() -> future<> {
-      auto [near, far] = memory_pair();
-      const auto f = std::make_shared<foreign>(std::move(far));
-      set_long_tickets(*f);
-      auto shaking = shake(f);
-      stream client = co_await tls::upgrade(std::move(near), test().client(), to("example.org"));
-      co_await std::move(shaking);
-      CHECK(SSL_new_session_ticket(f->ssl.get()) == 1);
-      SSL_do_handshake(f->ssl.get());
-      const std::string ticket = f->written();
-      REQUIRE(ticket.size() > 2000);
+      meeting m = co_await meet_foreign(64 * 1024, 0, &set_long_tickets);
+      const auto f = m.other;
+      stream& client = m.client;
+      const std::string ticket = long_ticket(*f);
       f->wire.write(ticket.substr(0, 1500));
       auto reading = client.read();
       co_await pulsar::sleep(1s);
@@ -304,35 +216,77 @@ TEST_SUITE("tls.stream") {
     });
   }
 
-  TEST_CASE("a write that waits for the rest of a message ends with the other side, or a cancel") {
-    for (const bool goes : {true, false}) {
-      event_loop loop(pulsar::clock_kind::virtual_time);
-      const auto body = [](bool other_goes) -> future<> {
-        auto [near, far] = memory_pair();
-        const auto f = std::make_shared<foreign>(std::move(far));
-        set_long_tickets(*f);
-        auto shaking = shake(f);
-        stream client = co_await tls::upgrade(std::move(near), test().client(), to("example.org"));
-        co_await std::move(shaking);
-        SSL_new_session_ticket(f->ssl.get());
-        SSL_do_handshake(f->ssl.get());
-        f->wire.write(f->written().substr(0, 1500));
-        const auto none = co_await as_result(pulsar::with_timeout(client.read(), 1s));
-        client.write("meanwhile");
+  TEST_CASE("a write that waits for the rest of a message ends with the other side") {
+    run([]() -> future<> {
+      meeting m = co_await meet_foreign(64 * 1024, 0, &set_long_tickets);
+      m.other->wire.write(long_ticket(*m.other).substr(0, 1500));
+      const auto none = co_await as_result(pulsar::with_timeout(m.client.read(), 1s));
+      m.client.write("meanwhile");
+      co_await pulsar::sleep(1s);
+      CHECK(m.client.unsent() == 9);
+      co_await m.other->wire.close();
+      const auto r = co_await as_result(m.client.close());
+      CHECK(code_of(r) == pulsar::errc::truncated);
+    });
+  }
+
+  // In whatever way the reads fall: with none before, with one that was given up, with one that
+  // waits.
+  TEST_CASE("a farewell goes behind the rest of a message that has come in part") {
+    run([]() -> future<> {
+      for (const int reads : {0, 1, 2}) {
+        meeting m = co_await meet_foreign(64 * 1024, 0, &set_long_tickets);
+        const std::string ticket = long_ticket(*m.other);
+        m.other->wire.write(ticket.substr(0, 1500));
+        future<std::string> reading;
+        if (reads != 0) reading = m.client.read();
         co_await pulsar::sleep(1s);
-        CHECK(client.unsent() == 9);
-        if (other_goes) {
-          co_await f->wire.close();
+        if (reads == 1) reading = future<std::string>();
+        future<> closing;
+        if (reads == 2) {
+          m.client.write_eof();
         } else {
-          client.raw().cancel();
+          closing = m.client.close();
         }
-        const auto r = co_await as_result(client.close());
-        CHECK(code_of(r) == (other_goes ? make_error_code(pulsar::errc::truncated)
-                                        : std::error_code(asio::error::operation_aborted)));
-      };
-      const auto main = [&] { return body(goes); };
-      loop.run_until_complete(main);
-    }
+        co_await pulsar::sleep(1s);
+        if (reads == 1) CHECK_FALSE(closing.done());
+        m.other->wire.write(ticket.substr(1500));
+        SSL_write(m.other->ssl.get(), "behind", 6);
+        m.other->wire.write(m.other->written());
+        const std::string got = co_await pulsar::with_timeout(receive(m.other), 1s);
+        CHECK_MESSAGE(got.empty(), reads);
+        if (reads == 2) {
+          const std::string text = co_await std::move(reading);
+          CHECK(text == "behind");
+          closing = m.client.close();
+        }
+        co_await std::move(closing);
+      }
+    });
+  }
+
+  TEST_CASE("a farewell that cannot be said is told by close, and the bytes before it arrive") {
+    run([]() -> future<> {
+      for (const bool ends : {true, false}) {
+        meeting m = co_await meet_foreign(64 * 1024, 0, &set_long_tickets);
+        m.other->wire.write(long_ticket(*m.other).substr(0, 1500));
+        m.client.write("all of it");
+        co_await m.client.drain();
+        const auto none = co_await as_result(pulsar::with_timeout(m.client.read(), 1s));
+        if (ends) {
+          m.other->wire.write_eof();
+          const auto r = co_await as_result(m.client.close());
+          CHECK(code_of(r) == pulsar::errc::truncated);
+        } else {
+          m.client = stream();
+        }
+        const std::string got = co_await receive(m.other);
+        CHECK(got == "all of it");
+        const auto end = co_await as_result(m.other->wire.read());
+        CHECK_MESSAGE(end.has_value(), end.message());
+        if (end) CHECK(end->empty());
+      }
+    });
   }
 
   TEST_CASE("what was sent before a close arrives, though the tickets lie there unread") {

@@ -6,106 +6,38 @@
 #include <pulsar/tls/stream.hpp>
 
 #include <doctest/doctest.h>
-#include <support/certificates.hpp>
 #include <support/coro_test.hpp>
-#include <support/futures.hpp>
+#include <support/tls.hpp>
 
+#include <atomic>
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <thread>
 #include <utility>
+#include <vector>
 
 using namespace std::chrono_literals;
+using namespace tls_test;
 using pulsar::as_result;
 using pulsar::event_loop;
-using pulsar::future;
 using pulsar::memory_pair;
 using pulsar::server;
-using pulsar::stream;
-namespace tls = pulsar::tls;
 
 namespace {
 
-// One authority and what it has issued, for all tests.
-struct world {
-  certificates::authority ca{"the test's authority"};
-  certificates::identity good =
-      ca.issue("example.org", "DNS:example.org,DNS:*.example.net,IP:127.0.0.1");
-  certificates::identity expired = ca.issue("example.org", "DNS:example.org", {-3, -1});
-  certificates::identity early = ca.issue("example.org", "DNS:example.org", {1, 3});
-  certificates::identity alone = certificates::self_signed("example.org", "DNS:example.org");
-  certificates::authority stranger{"somebody else"};
-  certificates::identity strange = stranger.issue("example.org", "DNS:example.org");
-
-  tls::context client() const { return tls::context::client({.ca_file = ca.file()}); }
-  static tls::context server(const certificates::identity& shown, std::string_view alpn = {}) {
-    return tls::context::server(
-        {.certificate_file = shown.certificate_file(), .key_file = shown.key_file(), .alpn = alpn});
-  }
-};
-
-const world& test() {
-  static const world instance;
+// The one that the system trusts, as far as this program is concerned.
+const certificates::authority& systems_authority() {
+  static const certificates::authority instance = [] {
+    certificates::authority made("the system's authority");
+    ::setenv("SSL_CERT_FILE", made.file().c_str(), 1);
+    return made;
+  }();
   return instance;
-}
-
-template <class T>
-std::error_code code_of(const pulsar::result<T>& r) {
-  return r ? std::error_code() : future_test::code_of(r.exception());
-}
-
-std::string pattern(std::size_t size) {
-  std::string text(size, '\0');
-  for (std::size_t i = 0; i < size; ++i) text[i] = static_cast<char>('a' + i % 23);
-  return text;
-}
-
-struct both {
-  stream client;
-  stream server;
-};
-
-// A handshake over a pair in memory that holds so many bytes.
-future<both> secured(std::size_t capacity,
-                     tls::context mine = world::server(test().good),
-                     std::string_view alpn = {}) {
-  auto [near, far] = memory_pair(capacity);
-  tls::connect_options options;
-  options.server_name = "example.org";
-  options.alpn = alpn;
-  auto accepting = tls::accept(std::move(far), mine);
-  auto connecting = tls::upgrade(std::move(near), test().client(), options);
-  both result;
-  result.client = co_await std::move(connecting);
-  result.server = co_await std::move(accepting);
-  co_return result;
-}
-
-struct refusal {
-  std::error_code client;
-  std::string text;  // of the client's failure
-  std::error_code server;
-};
-
-// The same where the client refuses.
-future<refusal> refused(const certificates::identity& shown,
-                        tls::context trusting,
-                        std::string name = "example.org") {
-  auto [near, far] = memory_pair();
-  tls::connect_options options;
-  options.server_name = name;
-  auto accepting = tls::accept(std::move(far), world::server(shown));
-  auto connecting = tls::upgrade(std::move(near), trusting, options);
-  const auto client = co_await as_result(std::move(connecting));
-  const auto server = co_await as_result(std::move(accepting));
-  refusal result;
-  result.client = code_of(client);
-  result.text = client.message();
-  result.server = code_of(server);
-  co_return result;
 }
 
 // Somebody on the wire.
@@ -123,14 +55,6 @@ future<> carry(std::shared_ptr<wire> over, bool there) {
     if (over->forging) some.back() = static_cast<char>(some.back() ^ 1);
     to.write(some);
   }
-}
-
-// Runs `body` once, on a virtual clock.
-void run(future<> (*body)()) {
-  event_loop loop(pulsar::clock_kind::virtual_time);
-  // Of the side that nobody waits for once the other one has failed.
-  loop.set_exception_handler([](const pulsar::failure_report&) {});
-  loop.run_until_complete(body);
 }
 
 // What a command says, and how it ends.
@@ -213,11 +137,11 @@ TEST_SUITE("tls.stream") {
 
   TEST_CASE("a certificate that has expired, or is not valid yet, is refused with what to do") {
     run([]() -> future<> {
-      refusal r = co_await refused(test().expired, test().client());
+      outcome r = co_await shake_hands(world::server(test().expired));
       CHECK(r.client == tls::errc::expired);
       CHECK_MESSAGE(r.text.find("it must be renewed") != std::string::npos, r.text);
       CHECK(r.server == tls::errc::refused);
-      r = co_await refused(test().early, test().client());
+      r = co_await shake_hands(world::server(test().early));
       CHECK(r.client == tls::errc::not_yet_valid);
     });
   }
@@ -225,37 +149,29 @@ TEST_SUITE("tls.stream") {
   TEST_CASE("a certificate for another host is refused, names and numbers alike") {
     run([]() -> future<> {
       for (const char* name : {"example.com", "www.example.org", "a.b.example.net", "127.0.0.2"}) {
-        const refusal r = co_await refused(test().good, test().client(), name);
+        const outcome r = co_await shake_hands(test().server(), test().client(), name);
         CHECK_MESSAGE(r.client == tls::errc::wrong_host, name);
         CHECK_MESSAGE(r.text.find("server_name") != std::string::npos, r.text);
       }
       for (const char* name : {"example.org", "www.example.net", "127.0.0.1"}) {
-        auto [near, far] = memory_pair();
-        tls::connect_options options;
-        options.server_name = name;
-        auto accepting = tls::accept(std::move(far), world::server(test().good));
-        const auto r = co_await as_result(tls::upgrade(std::move(near), test().client(), options));
-        CHECK_MESSAGE(r.has_value(), r.message());
+        const outcome r = co_await shake_hands(test().server(), test().client(), name);
+        CHECK_MESSAGE(r.client == std::error_code(), r.text);
       }
     });
   }
 
   TEST_CASE("one of an unknown authority, or of none, is refused, unless its file is named") {
     run([]() -> future<> {
-      refusal r = co_await refused(test().strange, test().client());
+      outcome r = co_await shake_hands(world::server(test().strange));
       CHECK(r.client == tls::errc::unknown_issuer);
       CHECK_MESSAGE(r.text.find("ca_file") != std::string::npos, r.text);
-      r = co_await refused(test().alone, test().client());
+      r = co_await shake_hands(world::server(test().alone));
       CHECK(r.client == tls::errc::self_signed);
-      r = co_await refused(test().good, tls::context::client());
+      r = co_await shake_hands(test().server(), tls::context::client());
       CHECK(r.client == tls::errc::unknown_issuer);
       auto trusting = tls::context::client({.ca_file = test().alone.certificate_file()});
-      auto [near, far] = memory_pair();
-      tls::connect_options options;
-      options.server_name = "example.org";
-      auto accepting = tls::accept(std::move(far), world::server(test().alone));
-      const auto known = co_await as_result(tls::upgrade(std::move(near), trusting, options));
-      CHECK_MESSAGE(known.has_value(), known.message());
+      r = co_await shake_hands(world::server(test().alone), trusting);
+      CHECK_MESSAGE(r.client == std::error_code(), r.text);
     });
   }
 
@@ -283,9 +199,7 @@ TEST_SUITE("tls.stream") {
 
   TEST_CASE("a server may ask for the client's certificate") {
     run([]() -> future<> {
-      const auto mine = tls::context::server({.certificate_file = test().good.certificate_file(),
-                                              .key_file = test().good.key_file(),
-                                              .client_ca_file = test().ca.file()});
+      const auto mine = test().asking_server();
       for (const bool shows : {true, false}) {
         auto trusting = test().client();
         if (shows) {
@@ -294,9 +208,7 @@ TEST_SUITE("tls.stream") {
                                            .key_file = test().good.key_file()});
         }
         auto [near, far] = memory_pair();
-        tls::connect_options options;
-        options.server_name = "example.org";
-        auto connecting = tls::upgrade(std::move(near), trusting, options);
+        auto connecting = tls::upgrade(std::move(near), trusting, to("example.org"));
         auto r = co_await as_result(tls::accept(std::move(far), mine));
         if (shows) {
           CHECK_MESSAGE(r.has_value(), r.message());
@@ -331,15 +243,13 @@ TEST_SUITE("tls.stream") {
   TEST_CASE("garbage instead of a hello is refused by both sides") {
     run([]() -> future<> {
       auto [near, far] = memory_pair();
-      auto accepting = tls::accept(std::move(far), world::server(test().good));
+      auto accepting = tls::accept(std::move(far), test().server());
       near.write("GET / HTTP/1.1\r\n\r\n");
       auto r = co_await as_result(std::move(accepting));
       CHECK(code_of(r) == tls::errc::malformed);
       CHECK_MESSAGE(r.message().find("http request") != std::string::npos, r.message());
       auto [client, server] = memory_pair();
-      tls::connect_options options;
-      options.server_name = "example.org";
-      auto connecting = tls::upgrade(std::move(client), test().client(), options);
+      auto connecting = tls::upgrade(std::move(client), test().client(), to("example.org"));
       server.write("220 smtp.example.org ready\r\n");
       r = co_await as_result(std::move(connecting));
       CHECK(code_of(r) == tls::errc::malformed);
@@ -351,11 +261,9 @@ TEST_SUITE("tls.stream") {
       const auto between = std::make_shared<wire>();
       auto there = carry(between, true);
       auto back = carry(between, false);
-      tls::connect_options options;
-      options.server_name = "example.org";
-      auto accepting = tls::accept(std::move(between->far.second), world::server(test().good));
+      auto accepting = tls::accept(std::move(between->far.second), test().server());
       stream client =
-          co_await tls::upgrade(std::move(between->near.first), test().client(), options);
+          co_await tls::upgrade(std::move(between->near.first), test().client(), to("example.org"));
       stream peer = co_await std::move(accepting);
       client.write("good");
       std::string text = co_await peer.read();
@@ -377,15 +285,13 @@ TEST_SUITE("tls.stream") {
       auto& loop = event_loop::current();
       const auto start = loop.time();
       auto [near, far] = memory_pair();
-      const auto server =
-          co_await as_result(tls::accept(std::move(far), world::server(test().good), 3s));
+      const auto server = co_await as_result(tls::accept(std::move(far), test().server(), 3s));
       CHECK(code_of(server) == pulsar::errc::timed_out);
       CHECK(server.message().find("TLS handshake with ") == 0);
       CHECK(loop.time() - start == 3s);
       auto [silent, client] = memory_pair();
-      tls::connect_options options;
-      options.server_name = "example.org";
-      const auto r = co_await as_result(tls::upgrade(std::move(client), test().client(), options));
+      const auto r =
+          co_await as_result(tls::upgrade(std::move(client), test().client(), to("example.org")));
       CHECK(code_of(r) == pulsar::errc::timed_out);
       CHECK(loop.time() - start == 13s);
     });
@@ -394,9 +300,7 @@ TEST_SUITE("tls.stream") {
   TEST_CASE("a side that goes in the middle of the handshake is told of as an end") {
     run([]() -> future<> {
       auto [near, far] = memory_pair();
-      tls::connect_options options;
-      options.server_name = "example.org";
-      auto connecting = tls::upgrade(std::move(near), test().client(), options);
+      auto connecting = tls::upgrade(std::move(near), test().client(), to("example.org"));
       const std::string hello = co_await far.read();
       CHECK(!hello.empty());
       far.write("\x16\x03\x03");
@@ -419,7 +323,7 @@ TEST_SUITE("tls.stream") {
 
   TEST_CASE("a write that is cancelled below it makes the stream unusable, and says so") {
     run([]() -> future<> {
-      both s = co_await secured(100, world::server(test().good));
+      both s = co_await secured(100);
       s.client.write(pattern(10'000));
       auto drained = s.client.close();
       s.client.raw().cancel();
@@ -477,8 +381,57 @@ TEST_SUITE("tls.stream") {
     });
   }
 
+  TEST_CASE("a write takes four records at once") {
+    run([]() -> future<> {
+      both s = co_await secured(512 * 1024);
+      struct operation final : pulsar::raw_stream::operation {
+        operation() : pulsar::raw_stream::operation([](pulsar::raw_stream::operation*) {}) {}
+      } op;
+      const std::string text = pattern(100'000);
+      CHECK(s.client.raw().write(std::as_bytes(std::span(text)), op));
+      CHECK(op.count == 64 * 1024);
+      const std::string got = co_await s.server.read_exactly(op.count);
+      CHECK(got == text.substr(0, op.count));
+    });
+  }
+
+  CORO_TEST_CASE_REAL(
+      "without a context the system is trusted, and its authorities are read once") {
+    const auto shown = systems_authority().issue("nobody", "IP:127.0.0.1");
+    server at = co_await tls::start_server(world::server(shown), &echo, "127.0.0.1:0");
+    stream first = co_await tls::connect(at.addresses()[0]);
+    stream second = co_await tls::connect(at.addresses()[0].to_string());
+    CHECK(tls::about(first).peer == "CN = nobody");
+    CHECK(SSL_get_SSL_CTX(ssl_of(first)) == SSL_get_SSL_CTX(ssl_of(second)));
+  }
+
+  TEST_CASE("several threads connect at once without a context") {
+    static const auto shown = systems_authority().issue("nobody", "IP:127.0.0.1");
+    std::atomic<int> good = 0;
+    std::vector<std::thread> threads;
+    for (int i = 0; i < 3; ++i) {
+      threads.emplace_back([&good] {
+        event_loop loop;
+        good += loop.run_until_complete([]() -> future<int> {
+          server at = co_await tls::start_server(world::server(shown), &echo, "127.0.0.1:0");
+          int answers = 0;
+          for (int n = 0; n < 3; ++n) {
+            stream client = co_await tls::connect(at.addresses()[0]);
+            client.write("ping\n");
+            const std::string line = co_await client.read_line();
+            if (line == "ping\n") ++answers;
+          }
+          co_return answers;
+        });
+      });
+    }
+    for (auto& each : threads) each.join();
+    CHECK(good == 9);
+  }
+
   CORO_TEST_CASE_REAL("servers and clients meet on TCP") {
-    server at = co_await tls::start_server(world::server(test().good), &echo, "127.0.0.1:0");
+    systems_authority();
+    server at = co_await tls::start_server(test().server(), &echo, "127.0.0.1:0");
     stream client = co_await tls::connect(at.addresses()[0], test().client());
     client.write("ping\n");
     const std::string line = co_await client.read_line();
@@ -494,7 +447,7 @@ TEST_SUITE("tls.stream") {
   TEST_CASE("an echo answers openssl s_client, and refuses to renegotiate") {
     event_loop loop;
     const auto body = []() -> future<> {
-      server at = co_await tls::start_server(world::server(test().good), &echo, "127.0.0.1:0");
+      server at = co_await tls::start_server(test().server(), &echo, "127.0.0.1:0");
       const std::string connect = " timeout 20 openssl s_client -connect " +
                                   at.addresses()[0].to_string() + " -CAfile " + test().ca.file() +
                                   " -verify_return_error -verify_hostname example.org";

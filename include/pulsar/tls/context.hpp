@@ -11,7 +11,7 @@
 ///     auto here = tls::context::client({.ca_file = "/etc/app/ca.pem"});
 ///
 /// TLS 1.2 and 1.3, with the ciphers that OpenSSL's configuration allows. No renegotiation, no
-/// compression.
+/// compression. Sessions are resumed by tickets alone: a server keeps nothing of who has gone.
 
 #include <pulsar/core/detail/counted.hpp>
 #include <pulsar/tls/detail/context.hpp>
@@ -30,6 +30,8 @@ struct client_options {
   /// What the client shows if it is asked: a chain and its key, in PEM.
   std::string_view certificate_file{};
   std::string_view key_file{};
+  /// Of the key, if it is protected. Nobody is asked for it.
+  std::string_view pass_phrase{};
 };
 
 struct server_options {
@@ -37,6 +39,8 @@ struct server_options {
   std::string_view certificate_file{};
   /// Its private key, in PEM.
   std::string_view key_file{};
+  /// Of the key, if it is protected. Nobody is asked for it.
+  std::string_view pass_phrase{};
   /// Clients must show a certificate of one of these authorities.
   std::string_view client_ca_file{};
   /// Protocols that are spoken here, the best first: "h2,http/1.1" (ALPN). A client that offers
@@ -44,7 +48,7 @@ struct server_options {
   std::string_view alpn{};
 };
 
-/// Copies refer to the same. Any thread may use it, one at a time.
+/// Copies refer to the same. Several threads may use it at once, but not while one calls `reload`.
 class context {
  public:
   /// For `tls::connect`: verifies the server against the authorities of the system, and its name.
@@ -56,6 +60,7 @@ class context {
                     .ca_file = std::string(options.ca_file),
                     .certificate_file = std::string(options.certificate_file),
                     .key_file = std::string(options.key_file),
+                    .pass_phrase = std::string(options.pass_phrase),
                     .alpn = {}});
   }
 
@@ -67,6 +72,7 @@ class context {
                     .ca_file = std::string(options.client_ca_file),
                     .certificate_file = std::string(options.certificate_file),
                     .key_file = std::string(options.key_file),
+                    .pass_phrase = std::string(options.pass_phrase),
                     .alpn = detail::alpn_list(options.alpn)});
   }
 
@@ -82,5 +88,16 @@ class context {
 
   pulsar::detail::counted_pointer<detail::context_state> state_;
 };
+
+namespace detail {
+
+/// Trusts whom the system trusts. One for the program: to read those takes long.
+inline const context& default_client() {
+  // Never destroyed: threads that are joined behind main still use it.
+  static const auto* const instance = new context(context::client());
+  return *instance;
+}
+
+}  // namespace detail
 
 }  // namespace pulsar::tls

@@ -10,8 +10,9 @@
 ///     auto mine = tls::context::server({.certificate_file = "chain.pem", .key_file = "key.pem"});
 ///     server at = co_await tls::start_server(mine, &handler, "0.0.0.0:8443");
 ///
-/// They are streams like all others. Closing says farewell (close_notify); an end without that of
-/// the other side is a failure, `errc::truncated`.
+/// They are streams like all others. Closing says farewell (close_notify), which has to wait while
+/// a message of TLS is there in part, and fails if the rest never comes; an end without that of the
+/// other side is a failure, `errc::truncated`.
 
 #include <pulsar/core/connect.hpp>
 #include <pulsar/core/log.hpp>
@@ -31,8 +32,8 @@
 namespace pulsar::tls {
 
 struct connect_options {
-  /// Whose certificate the server must show; empty: the host of the address. In ASCII ("xn--..."),
-  /// without a dot at its end.
+  /// Whose certificate the server must show; empty: the host of the address. In ASCII ("xn--...");
+  /// a dot at its end does not count.
   std::string_view server_name{};
   /// Protocols to offer, the best first: "h2,http/1.1" (ALPN); see `about`.
   std::string_view alpn{};
@@ -64,11 +65,16 @@ inline future<stream> connect(std::string_view where,
                               event_loop& loop = event_loop::current()) {
   return connect(address(where), trusting, options, loop);
 }
-/// Trusting whom the system trusts.
+/// Trusting whom the system trusts, as it was when this was called first.
+inline future<stream> connect(const address& where,
+                              connect_options options = {},
+                              event_loop& loop = event_loop::current()) {
+  return connect(where, detail::default_client(), options, loop);
+}
 inline future<stream> connect(std::string_view where,
                               connect_options options = {},
                               event_loop& loop = event_loop::current()) {
-  return connect(address(where), context::client(), options, loop);
+  return connect(address(where), options, loop);
 }
 
 /// Begins TLS as a client on a connection that is there, with a server that has agreed to that

@@ -8,9 +8,11 @@
 
 #include <openssl/err.h>
 #include <openssl/ssl.h>
-#include <openssl/x509v3.h>
+#include <openssl/x509.h>
+#include <openssl/x509_vfy.h>
 
 #include <cstddef>
+#include <cstring>
 #include <memory>
 #include <new>
 #include <string>
@@ -65,7 +67,24 @@ struct context_settings {
   std::string ca_file;
   std::string certificate_file;
   std::string key_file;
+  std::string pass_phrase;
   std::string alpn;
+};
+
+/// What OpenSSL is told when it wants a pass phrase: nobody is there who could be asked.
+struct pass_phrase_answer {
+  const std::string& phrase;
+  bool asked = false;
+
+  static int answer(char* into, int size, int, void* self) noexcept {
+    auto* const mine = static_cast<pass_phrase_answer*>(self);
+    if (mine == nullptr) return -1;
+    mine->asked = true;
+    const std::string& phrase = mine->phrase;
+    if (phrase.empty() || phrase.size() > static_cast<std::size_t>(size)) return -1;
+    std::memcpy(into, phrase.data(), phrase.size());
+    return static_cast<int>(phrase.size());
+  }
 };
 
 class context_state : public pulsar::detail::counted {
@@ -80,9 +99,10 @@ class context_state : public pulsar::detail::counted {
   bool verifies() const noexcept { return settings_.verify; }
 
  private:
-  [[noreturn]] static void fail(const std::string& what) {
-    throw error(std::make_error_code(std::errc::invalid_argument), what + ": " + last_reason());
+  [[noreturn]] static void refuse(const std::string& what) {
+    throw error(std::make_error_code(std::errc::invalid_argument), what);
   }
+  [[noreturn]] static void fail(const std::string& what) { refuse(what + ": " + last_reason()); }
 
   context_pointer make() const;
   void load_certificate(SSL_CTX* to) const;
@@ -106,8 +126,10 @@ inline context_pointer context_state::make() const {
   SSL_CTX* const to = made.get();
   SSL_CTX_set_min_proto_version(to, TLS1_2_VERSION);
   SSL_CTX_set_options(to, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
-  SSL_CTX_set_mode(to, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
-                           SSL_MODE_RELEASE_BUFFERS);
+  SSL_CTX_set_mode(to, SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS);
+  // A session is resumed by the ticket that its client keeps. Of clients without tickets OpenSSL
+  // would keep 20,480 here.
+  SSL_CTX_set_session_cache_mode(to, SSL_SESS_CACHE_OFF);
   load_certificate(to);
   load_authorities(to);
   if (settings_.is_server) {
@@ -124,18 +146,23 @@ inline void context_state::load_certificate(SSL_CTX* to) const {
   const std::string& chain = settings_.certificate_file;
   const std::string& key = settings_.key_file;
   if (chain.empty() && key.empty() && !settings_.is_server) return;
-  if (chain.empty() || key.empty()) {
-    throw error(std::make_error_code(std::errc::invalid_argument),
-                "certificate_file and key_file go together");
-  }
+  if (chain.empty() || key.empty()) refuse("certificate_file and key_file go together");
+  pass_phrase_answer answer{settings_.pass_phrase};
+  SSL_CTX_set_default_passwd_cb(to, &pass_phrase_answer::answer);
+  SSL_CTX_set_default_passwd_cb_userdata(to, &answer);
   if (SSL_CTX_use_certificate_chain_file(to, chain.c_str()) != 1) {
     fail("cannot read the certificate chain in " + chain);
   }
-  // Nobody is there who could be asked for a pass phrase.
-  SSL_CTX_set_default_passwd_cb(to, [](char*, int, int, void*) noexcept { return 0; });
   if (SSL_CTX_use_PrivateKey_file(to, key.c_str(), SSL_FILETYPE_PEM) != 1) {
+    if (answer.asked && ERR_GET_REASON(ERR_peek_error()) != X509_R_KEY_VALUES_MISMATCH) {
+      ERR_clear_error();
+      refuse(answer.phrase.empty()
+                 ? "the private key in " + key + " is protected: give its pass_phrase"
+                 : "pass_phrase does not open the private key in " + key);
+    }
     fail("cannot use the private key in " + key + " with the certificate in " + chain);
   }
+  SSL_CTX_set_default_passwd_cb_userdata(to, nullptr);
 }
 
 inline void context_state::load_authorities(SSL_CTX* to) const {
@@ -152,7 +179,12 @@ inline void context_state::load_authorities(SSL_CTX* to) const {
   int how = SSL_VERIFY_PEER;
   if (settings_.is_server) {
     how |= SSL_VERIFY_FAIL_IF_NO_PEER_CERT;
-    SSL_CTX_set_client_CA_list(to, SSL_load_client_CA_file(file.c_str()));
+    // Whom a client may show a certificate of. Read from there, not from the file once more.
+    const auto* const trusted = X509_STORE_get0_objects(SSL_CTX_get_cert_store(to));
+    for (int i = 0; i < sk_X509_OBJECT_num(trusted); ++i) {
+      X509* const each = X509_OBJECT_get0_X509(sk_X509_OBJECT_value(trusted, i));
+      if (each != nullptr) SSL_CTX_add_client_CA(to, each);
+    }
   }
   SSL_CTX_set_verify(to, how, nullptr);
 }

@@ -28,7 +28,7 @@ using context_reference = pulsar::detail::counted_pointer<context_state>;
 /// An SSL for one connection; `name` is that of the server.
 inline ssl_pointer new_ssl(const context_state& context,
                            bool is_server,
-                           const std::string& name,
+                           std::string name,
                            const std::string& alpn) {
   if (context.is_server() != is_server) {
     throw error(std::make_error_code(std::errc::invalid_argument),
@@ -48,6 +48,8 @@ inline ssl_pointer new_ssl(const context_state& context,
     throw error(std::make_error_code(std::errc::invalid_argument),
                 "server_name is no name of a host: it has a NUL in it, or begins with a dot");
   }
+  // "example.org." means no other host, but no certificate has it (nor may SNI, RFC 6066 3).
+  if (name.ends_with('.')) name.pop_back();
   std::error_code no_number;
   asio::ip::make_address(name, no_number);
   if (context.verifies()) {
@@ -56,7 +58,9 @@ inline ssl_pointer new_ssl(const context_state& context,
                   "whose certificate is to be verified? give server_name");
     }
     const std::string number = name.substr(0, name.find('%'));  // without its zone
-    SSL_set_hostflags(ssl, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
+    // The subject's common name is no name of a host (RFC 9525 2).
+    SSL_set_hostflags(ssl,
+                      X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS | X509_CHECK_FLAG_NEVER_CHECK_SUBJECT);
     const bool known =
         no_number ? SSL_set1_host(ssl, name.c_str()) == 1
                   : X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), number.c_str()) == 1;

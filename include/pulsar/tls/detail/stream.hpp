@@ -146,14 +146,8 @@ class tls_stream final : public raw_stream {
   bool shut_down(operation& op) override {
     op.count = 0;
     op.failure.clear();
-    if (SSL_is_init_finished(ssl_.get()) == 0 || broken_) return true;
-    // Whoever has gone needs no farewell.
-    farewell_alone_ = is_flushed();
-    ERR_clear_error();
-    SSL_shutdown(ssl_.get());
-    flush();
-    if (!farewell_alone_) op.failure = write_failure_;
-    if (is_flushed() || write_failure_) return true;
+    leaves_ = true;
+    if (go_on_shutting(op)) return true;
     shutting_ = &op;
     return false;
   }
@@ -164,7 +158,12 @@ class tls_stream final : public raw_stream {
     forget();
   }
   void reset() noexcept override {
-    lower_->reset();
+    // Without its farewell it is no end in good order, and what was sent arrives.
+    if (leaves_ && !said_farewell_ && is_flushed()) {
+      lower_->close();
+    } else {
+      lower_->reset();
+    }
     forget();
   }
 
@@ -206,6 +205,11 @@ class tls_stream final : public raw_stream {
 
   bool is_flushed() const noexcept {
     return !lower_writing_ && out_.empty() && BIO_ctrl_pending(output_) == 0;
+  }
+
+  // Who asks for answers (to renegotiate, say) without end must take them.
+  bool leaves_answers() const noexcept {
+    return out_.size() + BIO_ctrl_pending(output_) > most_unsent;
   }
 
   // A memory BIO keeps the room that it had once.
@@ -275,13 +279,13 @@ class tls_stream final : public raw_stream {
     }
     try {
       take_in();
-      if (!resume_write() || waiting == nullptr) return;
+      if (!resume_write() || !resume_shutting() || waiting == nullptr) return;
       while (!(waiting == shaking_ ? try_to_shake(*waiting) : try_to_read(*waiting))) {
         if (!wait_for_input()) return;
       }
     } catch (const std::bad_alloc&) {
       broken_ = std::make_error_code(std::errc::not_enough_memory);
-      if (!resume_write() || waiting == nullptr) return;
+      if (!resume_write() || !resume_shutting() || waiting == nullptr) return;
       waiting->count = 0;
       waiting->failure = broken_;
     }
@@ -321,8 +325,7 @@ class tls_stream final : public raw_stream {
       case SSL_ERROR_SSL:
       case SSL_ERROR_ZERO_RETURN: return true;
       case SSL_ERROR_WANT_READ:
-        // Who asks for answers (to renegotiate, say) without end must take them.
-        if (out_.size() + BIO_ctrl_pending(output_) > most_unsent) {
+        if (leaves_answers()) {
           op.failure = broken_ = errc::malformed;
           return true;
         }
@@ -404,6 +407,53 @@ class tls_stream final : public raw_stream {
     return end_and_go_on(writing_);
   }
 
+  // -- the farewell ----------------------------------------------------------
+
+  // True when it has gone, or cannot go. OpenSSL says it between messages alone: the rest of one
+  // that is there in part has to come first.
+  bool go_on_shutting(operation& op) noexcept {
+    while (!said_farewell_) {
+      if (broken_) return true;
+      if (is_between_messages()) {
+        // Whoever has gone needs no farewell.
+        farewell_alone_ = is_flushed();
+        ERR_clear_error();
+        SSL_shutdown(ssl_.get());
+        said_farewell_ = true;
+        flush();
+      } else if (ended_ || (SSL_get_shutdown(ssl_.get()) & SSL_RECEIVED_SHUTDOWN) != 0) {
+        op.failure = end_failure_ ? end_failure_ : make_error_code(pulsar::errc::truncated);
+        return true;
+      } else {
+        try {
+          if (!broken_ && !wait_for_input()) return false;
+        } catch (const std::bad_alloc&) {
+          op.failure = broken_ = std::make_error_code(std::errc::not_enough_memory);
+        }
+      }
+    }
+    if (!farewell_alone_) op.failure = write_failure_;
+    return is_flushed() || write_failure_;
+  }
+
+  // Looks at what has come first.
+  bool is_between_messages() noexcept {
+    if (SSL_is_init_finished(ssl_.get()) != 0) return true;
+    ERR_clear_error();
+    char next = 0;
+    std::size_t n = 0;
+    const int result = SSL_peek_ex(ssl_.get(), &next, 1, &n);
+    if (SSL_get_error(ssl_.get(), result) == SSL_ERROR_SSL) broken_ = failure_of_last();
+    flush();
+    if (leaves_answers()) broken_ = errc::malformed;
+    return !broken_ && SSL_is_init_finished(ssl_.get()) != 0;
+  }
+
+  // False if the stream has gone.
+  bool resume_shutting() {
+    return shutting_ == nullptr || !go_on_shutting(*shutting_) || end_and_go_on(shutting_);
+  }
+
   // Writes what OpenSSL has for the other side, as far as it goes.
   void flush() noexcept {
     try {
@@ -446,8 +496,7 @@ class tls_stream final : public raw_stream {
       if (!go_on_writing(*writing_)) return;
       if (aborted) writing_->failure = asio::error::operation_aborted;
       end(writing_);
-    } else if (shutting_ != nullptr && (is_flushed() || write_failure_)) {
-      if (!farewell_alone_) shutting_->failure = write_failure_;
+    } else if (shutting_ != nullptr && go_on_shutting(*shutting_)) {
       end(shutting_);
     }
   }
@@ -479,6 +528,8 @@ class tls_stream final : public raw_stream {
   bool wants_input_ = false;  // to go on with `writing_`
   bool* gone_ = nullptr;      // while somebody is told, and something follows
   operation* shutting_ = nullptr;
+  bool leaves_ = false;  // `shut_down` was called
+  bool said_farewell_ = false;
   bool farewell_alone_ = false;  // with nothing before it
 };
 
