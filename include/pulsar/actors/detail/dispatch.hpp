@@ -222,7 +222,10 @@ inline std::exception_ptr has_ended(const actor_cell& cell) {
 }
 
 inline std::string asked_of(const actor_cell& cell, std::string_view command) {
-  return "'" + std::string(command) + "' of '" + cell.name + "'";
+  std::string asked;
+  asked.reserve(command.size() + cell.name.size() + 8);  // one allocation: it is made for each ask
+  asked.append(1, '\'').append(command).append("' of '").append(cell.name).append(1, '\'');
+  return asked;
 }
 
 template <class R>
