@@ -4,7 +4,7 @@
 /// \file
 /// The yardstick of nested awaits: the same coroutines as `asio::awaitable`.
 ///
-///     suite.compare({"asio::awaitable", [] { return bench::asio_nested_awaitables(60); }}, ...);
+///     suite.compare({"asio::awaitable", [] { return bench::asio_nested_awaitables(16); }}, ...);
 ///
 /// Asio 1.22 does not see the coroutines of Clang with libstdc++ by itself: a program that shall
 /// compile there defines ASIO_HAS_CO_AWAIT and ASIO_HAS_STD_COROUTINE before its first include.
