@@ -150,23 +150,6 @@ TEST_SUITE("memory_stream") {
     }
   }
 
-  TEST_CASE("cancelling ends what waits, and nothing that has succeeded") {
-    pair p(4);
-    operation r;
-    operation w;
-    operation op;
-    CHECK_FALSE(p.b->read(p.room, r));
-    p.b->cancel();
-    p.turn();
-    CHECK(r.failure == asio::error::operation_aborted);
-    CHECK_FALSE(p.b->read(p.room, w));
-    CHECK(p.a->write(bytes_of("x"), op));
-    p.b->cancel();
-    p.turn();
-    CHECK_FALSE(w.failure);
-    CHECK(w.count == 1);
-  }
-
   TEST_CASE("what waits is forgotten with its end, and with its loop") {
     operation r;
     std::unique_ptr<raw_stream> left;

@@ -75,7 +75,6 @@ struct over_netlink final : pulsar::raw_stream {
   bool read(std::span<std::byte>, operation& op) override { return fail(op); }
   bool write(std::span<const std::byte>, operation& op) override { return fail(op); }
   bool shut_down(operation& op) override { return fail(op); }
-  void cancel() noexcept override {}
   void close() noexcept override {}
   int native_handle() const noexcept override { return socket.get(); }
 
@@ -132,7 +131,6 @@ struct scripted final : pulsar::raw_stream {
     failure = s_->write_failure;
     return failure ? 0 : put(from);
   }
-  void cancel() noexcept override {}
   bool shut_down(operation& op) override {
     op.failure.clear();
     return true;

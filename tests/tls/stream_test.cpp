@@ -321,19 +321,6 @@ TEST_SUITE("tls.stream") {
     });
   }
 
-  TEST_CASE("a write that is cancelled below it makes the stream unusable, and says so") {
-    run([]() -> future<> {
-      both s = co_await secured(100);
-      s.client.write(pattern(10'000));
-      auto drained = s.client.close();
-      s.client.raw().cancel();
-      const auto r = co_await as_result(std::move(drained));
-      CHECK(code_of(r) == asio::error::operation_aborted);
-      std::error_code failure;
-      CHECK(s.client.raw().write_now(std::as_bytes(std::span("x")), failure) == 0);
-    });
-  }
-
   TEST_CASE("a stream that goes says farewell if that goes at once") {
     run([]() -> future<> {
       both s = co_await secured(4096);

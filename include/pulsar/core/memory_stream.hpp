@@ -91,12 +91,6 @@ class memory_link : public counted_here {
     ways_[end].wake_reader();
   }
 
-  void cancel(int end) noexcept {
-    const auto aborted = make_error_code(asio::error::operation_aborted);
-    ways_[1 - end].reader.finish(0, aborted);
-    ways_[end].writer.finish(0, aborted);
-  }
-
   void close(int end, bool reset) noexcept {
     way& out = ways_[end];
     way& in = ways_[1 - end];
@@ -227,7 +221,6 @@ class memory_end final : public raw_stream {
                         std::error_code& failure) noexcept override {
     return link_->write_now(end_, from, failure);
   }
-  void cancel() noexcept override { link_->cancel(end_); }
   bool shut_down(operation& op) override {
     op.count = 0;
     op.failure.clear();

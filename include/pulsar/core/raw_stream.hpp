@@ -6,9 +6,7 @@
 ///
 /// It is what a `stream` and a `transport` are made of: a socket, a pipe, the end of a pair in
 /// memory, TLS over another raw_stream. Programs use those two; who makes a new way for bytes
-/// implements this.
-
-#include <asio/error.hpp>
+/// implements this. What has begun cannot be cancelled: it ends, or is forgotten by `close`.
 
 #include <cstddef>
 #include <span>
@@ -34,7 +32,6 @@ class raw_stream {
     /// How many bytes were read or written. A read of none without a failure is the end of what the
     /// other side sends.
     std::size_t count = 0;
-    /// `asio::error::operation_aborted` after `cancel`.
     std::error_code failure{};
 
    protected:
@@ -70,10 +67,6 @@ class raw_stream {
     failure.clear();
     return 0;
   }
-
-  /// What is under way ends soon, as `operation_aborted` unless it has succeeded by then; a stream
-  /// that cannot go on in the middle of an operation (TLS) says so by failing from then on.
-  virtual void cancel() noexcept = 0;
 
   /// Ends this side's direction: the other side reads to the end of what was written. No write is
   /// under way, and none follows. False: it has to go on when `op.ended` is called; TLS writes its

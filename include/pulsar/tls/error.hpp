@@ -40,8 +40,6 @@ enum class errc {
   nothing_in_common,
   /// What came is no TLS, or was changed on its way, or asks for answers that nobody takes.
   malformed,
-  /// A write was cancelled in the middle: what follows would make no sense.
-  unusable,
 };
 
 namespace detail {
@@ -75,8 +73,6 @@ class tls_category final : public std::error_category {
         return "no version, cipher and protocol that both sides know (here: TLS 1.2 and 1.3)";
       case errc::malformed:
         return "what came is no TLS: does the other side speak it on this port?";
-      case errc::unusable:
-        return "a write was cancelled in the middle, nothing can follow it: connect again";
     }
     return "unknown TLS error";
   }

@@ -88,7 +88,6 @@ class restoring_stream final : public raw_stream {
                         std::error_code& failure) noexcept override {
     return under_->write_now(from, failure);
   }
-  void cancel() noexcept override { under_->cancel(); }
   bool shut_down(operation& op) override { return under_->shut_down(op); }
   void close() noexcept override { under_->close(); }
   void reset() noexcept override { under_->reset(); }

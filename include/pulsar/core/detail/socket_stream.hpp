@@ -194,12 +194,6 @@ class descriptor_io : public counted_here, read_to_begin {
     }
   }
 
-  void cancel() noexcept {
-    cancelled_ = link != nullptr;
-    std::error_code ignored;
-    descriptor_.cancel(ignored);
-  }
-
   void close() noexcept {
     reads_->remove(*this);
     forget(reading_);
@@ -230,23 +224,16 @@ class descriptor_io : public counted_here, read_to_begin {
 
   static void begin_read(read_to_begin* self) {
     auto& io = static_cast<descriptor_io&>(*self);
-    std::error_code failure;
-    if (std::exchange(io.cancelled_, false)) {
-      failure = asio::error::operation_aborted;
-    } else {
-      try {
-        return io.start_read(io.into_);
-      } catch (const std::bad_alloc&) {
-        failure = std::make_error_code(std::errc::not_enough_memory);
-      }
+    try {
+      io.start_read(io.into_);
+    } catch (const std::bad_alloc&) {
+      io.end(io.reading_, 0, std::make_error_code(std::errc::not_enough_memory));
     }
-    io.end(io.reading_, 0, failure);
   }
 
   // Asio's category of the system's errors knows nothing of std::errc.
   static std::error_code failure_of(const std::error_code& told) noexcept {
     if (!told || told == asio::error::eof) return {};
-    if (told == asio::error::operation_aborted) return told;
     return {told.value(), std::system_category()};
   }
 
@@ -290,7 +277,6 @@ class descriptor_io : public counted_here, read_to_begin {
   operation* reading_ = nullptr;
   std::span<std::byte> into_;
   operation_room read_room_;
-  bool cancelled_ = false;  // before it began
   operation* writing_ = nullptr;
   std::span<const std::byte> unwritten_;
   const descriptor_kind kind_;
@@ -333,8 +319,6 @@ class descriptor_stream final : public raw_stream {
     failure.clear();
     return io_->is_writing() ? 0 : io_->send(from, failure);
   }
-
-  void cancel() noexcept override { io_->cancel(); }
 
   bool shut_down(operation& op) override {
     op.count = 0;

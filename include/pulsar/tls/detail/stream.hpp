@@ -10,7 +10,6 @@
 #include <pulsar/tls/detail/context.hpp>
 #include <pulsar/tls/error.hpp>
 
-#include <asio/error.hpp>
 #include <openssl/bio.h>
 #include <openssl/buffer.h>
 #include <openssl/err.h>
@@ -141,8 +140,6 @@ class tls_stream final : public raw_stream {
     return n;
   }
 
-  void cancel() noexcept override { lower_->cancel(); }
-
   bool shut_down(operation& op) override {
     op.count = 0;
     op.failure.clear();
@@ -266,17 +263,6 @@ class tls_stream final : public raw_stream {
   void on_lower_read() {
     lower_reading_ = false;
     operation*& waiting = shaking_ != nullptr ? shaking_ : reading_;
-    if (lower_read_.failure == asio::error::operation_aborted) {
-      if (wants_input_ && writing_ != nullptr) {
-        writing_->count = 0;
-        writing_->failure = lower_read_.failure;
-        if (!end_and_go_on(writing_)) return;
-      }
-      if (waiting == nullptr) return;
-      waiting->count = 0;
-      waiting->failure = lower_read_.failure;
-      return end(waiting);
-    }
     try {
       take_in();
       if (!resume_write() || !resume_shutting() || waiting == nullptr) return;
@@ -480,22 +466,15 @@ class tls_stream final : public raw_stream {
 
   void take_out() noexcept {
     out_.consume(lower_write_.count);
-    if (lower_write_.failure == asio::error::operation_aborted) {
-      write_failure_ = broken_ = errc::unusable;
-    } else {
-      write_failure_ = lower_write_.failure;
-    }
+    write_failure_ = lower_write_.failure;
   }
 
   void on_lower_written() {
     lower_writing_ = false;
-    const bool aborted = lower_write_.failure == asio::error::operation_aborted;
     take_out();
     flush();
     if (writing_ != nullptr) {
-      if (!go_on_writing(*writing_)) return;
-      if (aborted) writing_->failure = asio::error::operation_aborted;
-      end(writing_);
+      if (go_on_writing(*writing_)) end(writing_);
     } else if (shutting_ != nullptr && go_on_shutting(*shutting_)) {
       end(shutting_);
     }
