@@ -7,6 +7,7 @@
 
 #include <pulsar/core/accept.hpp>
 #include <pulsar/core/address.hpp>
+#include <pulsar/core/address_format.hpp>
 #include <pulsar/core/as_completed.hpp>
 #include <pulsar/core/async_condition.hpp>
 #include <pulsar/core/async_event.hpp>

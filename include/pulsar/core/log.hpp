@@ -4,7 +4,7 @@
 /// \file
 /// Logging: one line a record, written at once, naming the actor that speaks.
 ///
-///     pulsar::log::info("listening on {}", address);
+///     pulsar::log::info("listening on {}", at.local());   // with address_format.hpp
 ///     // 2026-11-21 07:33:07.123 [4711] [info] [arbiter] listening on 127.0.0.1:8060
 ///
 /// Any thread may log; errno stays as it is. A record is one line, whatever its text: control bytes
