@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include <pulsar/core/address_format.hpp>
+
 #include <pulsar/core/descriptor.hpp>
 #include <pulsar/core/log.hpp>
 

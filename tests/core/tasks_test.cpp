@@ -1,10 +1,21 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include <pulsar/core/tasks.hpp>
 
+#include <pulsar/core/accept.hpp>
+#include <pulsar/core/async_condition.hpp>
+#include <pulsar/core/async_event.hpp>
 #include <pulsar/core/async_mutex.hpp>
+#include <pulsar/core/async_queue.hpp>
+#include <pulsar/core/async_semaphore.hpp>
+#include <pulsar/core/channel.hpp>
+#include <pulsar/core/connect.hpp>
+#include <pulsar/core/context.hpp>
 #include <pulsar/core/executor.hpp>
 #include <pulsar/core/generator.hpp>
+#include <pulsar/core/listener.hpp>
+#include <pulsar/core/memory_stream.hpp>
 #include <pulsar/core/operation.hpp>
+#include <pulsar/core/sock.hpp>
 #include <pulsar/core/task_group.hpp>
 #include <pulsar/core/timeout.hpp>
 #include <pulsar/core/when_all.hpp>
@@ -14,6 +25,7 @@
 #include <asio/local/connect_pair.hpp>
 #include <asio/local/stream_protocol.hpp>
 #include <doctest/doctest.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "support/futures.hpp"
@@ -86,6 +98,22 @@ bool contains(std::string_view text, std::string_view part) {
   return text.find(part) != std::string_view::npos;
 }
 
+template <class T>
+future<> hold(event_loop&, future<T> f) {
+  static_cast<void>(co_await std::move(f));
+}
+
+std::vector<std::string> waits_of(event_loop& loop) {
+  std::vector<std::string> all;
+  for (const auto& each : loop.tasks()) all.push_back(each.waits_for);
+  return all;
+}
+
+bool says(event_loop& loop, const std::string& what) {
+  const auto all = waits_of(loop);
+  return std::find(all.begin(), all.end(), what) != all.end();
+}
+
 // A file that is read back.
 struct scratch_file {
   scratch_file() : file(std::tmpfile()) {}
@@ -124,7 +152,8 @@ TEST_SUITE("tasks") {
     run_for(loop, 3500ms);
     CHECK(format_tasks(loop) == "root at " + here(root_line) + ", 3.5 s\n" +            //
                                     "  middle at " + here(middle_line) + ", 3.5 s\n" +  //
-                                    "    leaf at " + here(leaf_line) + ", 2.5 s: a sleep\n");
+                                    "    leaf at " + here(leaf_line) +
+                                    ", 2.5 s: a sleep (59 min 57 s left)\n");
   }
 
   TEST_CASE("tasks() tells of each coroutine, the oldest first") {
@@ -146,7 +175,9 @@ TEST_SUITE("tasks") {
     CHECK(tasks[2].function == "leaf");
     CHECK(tasks[2].age == 89s);
     CHECK(tasks[2].awaiter == 0);
-    CHECK(tasks[2].waits_for == "a sleep");
+    CHECK(tasks[2].waits_for == "a sleep (58 min 31 s left)");
+    CHECK_FALSE(tasks[2].left.has_value());
+    CHECK(tasks[2].log_fields.empty());
   }
 
   TEST_CASE("what has ended is not listed, nor what never suspended") {
@@ -193,10 +224,10 @@ TEST_SUITE("tasks") {
     CHECK(contains(ancestors("member::wait"), "member::wait with_timeout "));
     CHECK(contains(ancestors("root"), "root a child of task_group task_group::join "));
     CHECK(parent_of(tasks, "a child of task_group") == "task_group::join");
-    CHECK(find(tasks, "when_any")->waits_for == "a sleep");
+    CHECK(find(tasks, "when_any")->waits_for == "a sleep (1 h 59 min left)");
     const auto tree = format_tasks(loop);
     CAPTURE(tree);
-    CHECK(contains(tree, "  with_timeout, 10 s\n    member::wait at "));
+    CHECK(contains(tree, "  with_timeout, 10 s, 2 h 59 min left\n    member::wait at "));
     CHECK(contains(tree,
                    "  task_group::join, 10 s: the children of a group\n"
                    "    a child of task_group, 10 s\n      root at "));
@@ -233,11 +264,113 @@ TEST_SUITE("tasks") {
     }(loop, self);
     std::vector<std::string> waits;
     for (const auto& each : loop.tasks()) waits.push_back(each.waits_for);
-    CHECK(waits == std::vector<std::string>{"its turn", "a promise", "a thread of an executor",
+    CHECK(waits == std::vector<std::string>{"a mutex", "a promise", "a thread of an executor",
                                             "an operation", "a sleep"});
     loop.run_until_complete(pulsar::sleep(1ms, loop));
     CHECK(self == "it runs");
     go = true;
+  }
+
+  TEST_CASE("it says which lock, and which side of a queue") {
+    event_loop loop(clock_kind::virtual_time);
+    loop.set_exception_handler([](const pulsar::failure_report&) {});  // they end with the locks
+    pulsar::async_mutex mutex;
+    pulsar::async_semaphore semaphore(1);
+    pulsar::async_event event;
+    pulsar::async_condition condition(mutex);
+    pulsar::async_queue<int> empty;
+    pulsar::async_queue<int> full(1);
+    pulsar::channel<int> hollow(1);
+    pulsar::channel<int> brimful(1);
+    auto held = mutex.try_lock();
+    const auto permit = semaphore.try_acquire();
+    CHECK(full.try_put(1));
+    CHECK(brimful.try_send(1));
+    const auto a = hold(loop, mutex.lock(loop));
+    const auto b = hold(loop, semaphore.acquire(loop));
+    const auto c = hold(loop, event.wait(loop));
+    const auto d = hold(loop, empty.get(loop));
+    const auto e = hold(loop, full.put(2, loop));
+    const auto f = hold(loop, full.join(loop));
+    const auto g = hold(loop, hollow.receive(loop));
+    const auto h = hold(loop, brimful.send(2, loop));
+    CHECK(waits_of(loop) == std::vector<std::string>{
+                                "a mutex", "a semaphore", "an event", "an item of an empty queue",
+                                "room in a full queue", "the items of a queue to be done",
+                                "an item of an empty channel", "room in a full channel"});
+    held.release();
+    loop.run_until_complete(pulsar::sleep(0s, loop));
+    auto guard = mutex.try_lock();
+    const auto i = hold(loop, condition.wait(guard, loop));
+    CHECK(says(loop, "a condition"));
+  }
+
+  TEST_CASE("a read and a write of a stream say with whom, a server where") {
+    event_loop loop;
+    pulsar::listener at(pulsar::address("127.0.0.1:0"));
+    const std::string where = at.local().to_string();
+    std::vector<pulsar::unique_fd> accepted;
+    const auto accepting = pulsar::accept_each(
+        loop, std::move(at), [&](pulsar::unique_fd fd) { accepted.push_back(std::move(fd)); });
+    CHECK_MESSAGE(says(loop, "a connection at " + where), format_tasks(loop));
+    auto mine = loop.run_until_complete([&] { return pulsar::connect(where, {}, loop); });
+    const auto reading = hold(loop, mine.read_line());
+    CHECK(says(loop, "a read from " + where));
+    mine.write(std::string(16 << 20, 'x'));
+    const auto draining = hold(loop, mine.drain());
+    CHECK(says(loop, "a write to " + where));
+
+    auto [near, far] = pulsar::memory_pair(10, {}, loop);
+    auto in_memory = hold(loop, near.read());
+    CHECK(says(loop, "a read from the other side"));
+    near.abort();
+    CHECK_FALSE(says(loop, "a read from the other side"));
+    CHECK_THROWS_AS(loop.run_until_complete(std::move(in_memory)), pulsar::error);
+  }
+
+  TEST_CASE("a call on a socket says which, and a datagram too") {
+    event_loop loop;
+    auto ends = pulsar::socket_pair(SOCK_STREAM);
+    pulsar::set_non_blocking(ends.first.get());
+    const auto receiving = hold(loop, loop.sock_recv(ends.first.get(), 10));
+    const std::string number = std::to_string(ends.first.get());
+    CHECK(waits_of(loop) == std::vector<std::string>{"sock_recv on descriptor " + number});
+  }
+
+  TEST_CASE("it says how long a limit has left, of whatever it is one") {
+    event_loop loop(clock_kind::virtual_time);
+    pulsar::async_event event;
+    const auto a = pulsar::with_timeout(event.wait(loop), 5s);
+    const auto b = pulsar::wait_until(leaf(loop), at(1min));
+    CHECK(contains(format_tasks(loop), "with_timeout, 0 ms, 5 s left: an event\n"));
+    run_for(loop, 1200ms);
+    const auto tree = format_tasks(loop);
+    CAPTURE(tree);
+    CHECK(contains(tree, "with_timeout, 1.2 s, 3.8 s left: an event\n"));
+    CHECK(contains(tree, "with_timeout, 1.2 s, 58.8 s left\n  leaf at "));
+    CHECK(find(loop.tasks(), "with_timeout")->left == 3800ms);
+    run_for(loop, 4s);
+    CHECK_FALSE(contains(format_tasks(loop), "an event"));
+    CHECK(a.exception() != nullptr);
+  }
+
+  TEST_CASE("log fields stand where a chain gets them, and do no harm") {
+    event_loop loop(clock_kind::virtual_time);
+    const auto handle = [](event_loop& l) -> future<int> { co_return co_await middle(l); };
+    const auto serve = [](event_loop& l, auto inner, std::string id) -> future<> {
+      co_await pulsar::with_log_field("request", id, [&] { return inner(l); });
+    };
+    const auto running = serve(loop, handle, "17");
+    run_for(loop, 2s);
+    const auto tree = format_tasks(loop);
+    CAPTURE(tree);
+    CHECK(find(loop.tasks(), "leaf")->log_fields == "[request=17]");
+    CHECK(contains(tree, " [request=17], 2 s\n    middle at "));
+    CHECK(std::count(tree.begin(), tree.end(), '[') == 1);  // not again, for those below
+    const auto hostile = serve(loop, handle, "\n-- process 1\x1b[2J");
+    const auto text = format_tasks(loop);
+    CHECK(contains(text, "[request=\\n-- process 1\\x1b[2J]"));
+    CHECK(std::count(text.begin(), text.end(), '\n') == 7);
   }
 
   TEST_CASE("a coroutine that began while the loop was idle is as old as it is") {

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause
+#include <pulsar/testing/seeds.hpp>
+
 #include <pulsar/core/async_event.hpp>
 #include <pulsar/core/child.hpp>
 #include <pulsar/core/descriptor.hpp>
 #include <pulsar/core/timeout.hpp>
-#include <pulsar/testing/seeds.hpp>
 
 #include <doctest/doctest.h>
 #include <sys/socket.h>

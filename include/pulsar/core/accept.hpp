@@ -14,14 +14,12 @@
 
 #include <pulsar/core/async_event.hpp>
 #include <pulsar/core/descriptor.hpp>
+#include <pulsar/core/detail/readiness.hpp>
 #include <pulsar/core/error.hpp>
 #include <pulsar/core/listener.hpp>
 #include <pulsar/core/log.hpp>
-#include <pulsar/core/operation.hpp>
 #include <pulsar/core/timeout.hpp>
 
-#include <asio/io_context.hpp>
-#include <asio/posix/basic_stream_descriptor.hpp>
 #include <sched.h>
 
 #include <algorithm>
@@ -68,7 +66,7 @@ inline accept_failure classify_accept_failure(int code) noexcept {
   }
 }
 
-// Lets Asio wait on a descriptor that somebody else owns.
+// Waits on a descriptor that somebody else owns.
 class borrowed_descriptor {
  public:
   borrowed_descriptor(event_loop& loop, int fd) : descriptor_(loop.context(), fd) {}
@@ -76,12 +74,10 @@ class borrowed_descriptor {
   borrowed_descriptor& operator=(const borrowed_descriptor&) = delete;
   ~borrowed_descriptor() { static_cast<void>(descriptor_.release()); }
 
-  auto readable() {
-    return descriptor_.async_wait(asio::posix::descriptor_base::wait_read, use_future);
-  }
+  auto readable() noexcept { return descriptor_.readable(); }
 
  private:
-  asio::posix::basic_stream_descriptor<asio::io_context::executor_type> descriptor_;
+  watched_descriptor descriptor_;
 };
 
 // Says at most once a second that connections have to wait.
@@ -147,7 +143,8 @@ inline future<> accept_each(event_loop& loop,
     std::error_code failure;
     try {
       if (may_accept != nullptr && !may_accept->is_set()) co_await may_accept->wait(loop);
-      co_await descriptor.readable();
+      const bool ready = co_await descriptor.readable();
+      if (!ready) throw error(errc::cancelled);
       if (may_accept != nullptr && !may_accept->is_set()) continue;
       if (unique_fd connection = at.accept(failure)) {
         take(std::move(connection));

@@ -128,7 +128,7 @@ class [[nodiscard("the futures in it are cancelled when it is dropped")]] comple
     std::vector<future<T>> futures;
     std::size_t left;  // have not ended
     std::deque<std::size_t> ended;
-    detail::waiting_line<item> waiting;
+    detail::waiting_line<item> waiting{"the next of several futures"};
   };
 
   detail::counted_pointer<core> core_;

@@ -77,7 +77,7 @@ class async_condition {
     }
 
     const detail::counted_pointer<async_semaphore::core> mutex;
-    detail::waiting_line<> waiting;
+    detail::waiting_line<> waiting{"a condition"};
   };
 
   // A template, like every coroutine of a header: g++ 12 emits the body of any other, used or not.

@@ -33,7 +33,7 @@ class async_event {
 
  private:
   bool set_ = false;
-  detail::waiting_line<> waiting_;
+  detail::waiting_line<> waiting_{"an event"};
 };
 
 }  // namespace pulsar

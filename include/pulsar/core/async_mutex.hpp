@@ -28,7 +28,7 @@ class async_mutex {
  private:
   friend class async_condition;
 
-  async_semaphore one_{1};
+  async_semaphore one_{1, "a mutex"};
 };
 
 }  // namespace pulsar

@@ -246,9 +246,9 @@ class basic_async_queue {
   Items items_{};
   std::size_t unfinished_ = 0;
   bool closed_ = false;
-  detail::waiting_line<void, T> givers_;
-  detail::waiting_line<T> takers_;
-  detail::waiting_line<> joining_;
+  detail::waiting_line<void, T> givers_{"room in a full queue"};
+  detail::waiting_line<T> takers_{"an item of an empty queue"};
+  detail::waiting_line<> joining_{"the items of a queue to be done"};
 };
 
 /// First in, first out.

@@ -61,12 +61,15 @@ class async_semaphore {
 
  private:
   friend class async_condition;
+  friend class async_mutex;
+
+  inline async_semaphore(std::size_t permits, const char* what);
 
   detail::counted_pointer<core> core_;
 };
 
 struct async_semaphore::core : detail::counted {
-  explicit core(std::size_t permits) noexcept : free(permits) {}
+  core(std::size_t permits, const char* what) noexcept : free(permits), waiting(what) {}
 
   future<permit> acquire(event_loop& loop) {
     if (free == 0 && !closed) return waiting.wait(loop);
@@ -117,7 +120,10 @@ async_semaphore::permit& async_semaphore::permit::operator=(permit&& other) noex
 
 async_semaphore::permit::~permit() { release(); }
 
-async_semaphore::async_semaphore(std::size_t permits) : core_(new core(permits)) {}
+async_semaphore::async_semaphore(std::size_t permits) : async_semaphore(permits, "a semaphore") {}
+
+async_semaphore::async_semaphore(std::size_t permits, const char* what)
+    : core_(new core(permits, what)) {}
 
 async_semaphore::~async_semaphore() { core_->close(); }
 

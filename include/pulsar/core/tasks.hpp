@@ -8,24 +8,30 @@
 ///
 ///     -- process 4711, thread 4711: 3 coroutines
 ///     serve at server.cpp:40, 2 min 5 s
-///       with_timeout, 1.2 s
-///         read_request at server.cpp:17, 1.2 s: an operation
+///       with_timeout, 1.2 s, 3.8 s left
+///         read_request at server.cpp:17 [request=17], 1.2 s: a read from 10.0.0.7:51324
 ///
 /// A coroutine appears once it has suspended. Its line is that of the await at which it stands, its
-/// age the time since its first one, of a generator since it was asked for an item.
+/// age the time since its first one, of a generator since it was asked for an item. In brackets
+/// stand its log fields (`with_log_field`) where its awaiter has others.
 
+#include <pulsar/core/address.hpp>
 #include <pulsar/core/detail/function_name.hpp>
 #include <pulsar/core/detail/gathering.hpp>
+#include <pulsar/core/detail/readiness.hpp>
 #include <pulsar/core/event_loop.hpp>
 #include <pulsar/core/future.hpp>
 #include <pulsar/core/signals.hpp>
+#include <pulsar/core/timeout.hpp>
 
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <cstdio>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -42,11 +48,31 @@ struct task_info {
   std::string file;            ///< Of the await at which it stands.
   unsigned line = 0;           ///< The same.
   event_loop::duration age{};  ///< Since it suspended first; in milliseconds.
-  std::string waits_for;       ///< "a sleep", "a promise" ...; empty if other coroutines are all.
+  /// "a sleep (58.5 s left)", "a read from 10.0.0.7:51324", "a mutex" ...; empty if other
+  /// coroutines are all.
+  std::string waits_for;
+  /// Until its time limit, if it is one of `with_timeout`, `wait_until` and `with_deadline`.
+  std::optional<event_loop::duration> left;
+  std::string log_fields;      ///< What its log lines carry: "[request=17]".
   std::size_t awaiter = none;  ///< Which one of the same list waits for it.
 };
 
 namespace detail {
+
+inline std::string age_text(event_loop::duration age);
+
+/// Of a descriptor that somebody waits for.
+inline std::string name_of(const readiness_awaiter& wait) {
+  const int fd = wait.fd();
+  if (fd < 0) return "it is about to go on";
+  int listens = 0;
+  socklen_t size = sizeof listens;
+  if (::getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) == 0 && listens != 0) {
+    return "a connection at " + address_of_socket(fd, &::getsockname).to_string();
+  }
+  const bool reads = wait.what() == watched_descriptor::wait_read;
+  return "descriptor " + std::to_string(fd) + (reads ? " to be readable" : " to be writable");
+}
 
 /// Finds out who waits for whom in one loop.
 class task_survey {
@@ -58,6 +84,10 @@ class task_survey {
     std::reverse(frames_.begin(), frames_.end());  // the oldest first
     for (std::size_t i = 0; i < frames_.size(); ++i) places_.emplace(frames_[i], i);
     tasks_.resize(frames_.size());
+    loop_access::timers(loop).each([this](const timer_node& node) {
+      if (!node.calls(&time_limit::fire)) return;
+      limits_.emplace(static_cast<const time_limit&>(node).watched, &node);
+    });
   }
 
   std::vector<task_info> take() && {
@@ -73,6 +103,10 @@ class task_survey {
     t.file = f.where.file_name();
     t.line = f.where.line();
     t.age = loop_access::age(loop_, f);
+    if (f.works_for != nullptr && f.works_for->addition != nullptr) {
+      t.log_fields = f.works_for->addition->fields;
+      if (!t.log_fields.empty()) t.log_fields.pop_back();  // the space behind them
+    }
     if (f.awaiter != nullptr && f.awaiter->waiter != nullptr) set_awaiter(f, *f.awaiter->waiter);
     cancellable* const waits = f.waiting_on;
     if (waits == nullptr) {
@@ -80,11 +114,17 @@ class task_survey {
     } else if (waits->what == cancellable::kind::operation) {
       if (const gathering* all = gathering::from(*waits)) {
         all->each_awaited([&](state& s) { add_awaited(f, s); });
+      } else if (const readiness_awaiter* ready = readiness_awaiter::from(*waits)) {
+        t.waits_for = name_of(*ready);
       } else {
         t.waits_for = "an operation";
       }
     } else {
-      add_awaited(f, static_cast<state&>(*waits));
+      auto& s = static_cast<state&>(*waits);
+      // Who waits for what has a limit is who has set it.
+      const auto limit = limits_.find(&s);
+      if (limit != limits_.end()) t.left = loop_access::time_left(loop_, *limit->second);
+      add_awaited(f, s);
     }
   }
 
@@ -97,7 +137,12 @@ class task_survey {
     } else {
       auto& made = static_cast<hand_made_state&>(s);
       if (!text.empty()) text += ", ";
-      text += made.name();
+      wait_description what;
+      made.describe(what);
+      text += what.text;
+      if (what.until != nullptr && what.until->armed()) {
+        text += " (" + age_text(loop_access::time_left(loop_, *what.until)) + " left)";
+      }
       struct adding {
         task_survey& survey;
         frame& by;
@@ -125,6 +170,7 @@ class task_survey {
   event_loop& loop_;
   std::vector<frame*> frames_;
   std::unordered_map<const frame*, std::size_t> places_;
+  std::unordered_map<const state*, const timer_node*> limits_;
   std::vector<task_info> tasks_;
 };
 
@@ -147,15 +193,22 @@ inline std::string age_text(event_loop::duration age) {
   return two(ms / 3'600'000, 24, " d", " h");
 }
 
-inline void append_task(std::string& text, const task_info& t, std::size_t depth) {
-  text.append(2 * std::min<std::size_t>(depth, 40), ' ').append(t.function);
+/// `fields`: what is known from the line above.
+inline void append_task(std::string& text,
+                        const task_info& t,
+                        std::size_t depth,
+                        const std::string& fields) {
+  std::string line = t.function;
   // Where combinators stand is nobody's business.
   if (t.file.find("/pulsar/core/") == std::string::npos) {
-    text.append(" at ").append(t.file).append(":").append(std::to_string(t.line));
+    line.append(" at ").append(t.file).append(":").append(std::to_string(t.line));
   }
-  text.append(", ").append(age_text(t.age));
-  if (!t.waits_for.empty()) text.append(": ").append(t.waits_for);
-  text += '\n';
+  if (t.log_fields != fields) line.append(" ").append(t.log_fields);
+  line.append(", ").append(age_text(t.age));
+  if (t.left) line.append(", ").append(age_text(*t.left)).append(" left");
+  if (!t.waits_for.empty()) line.append(": ").append(t.waits_for);
+  tame(line);  // fields and paths may be a stranger's
+  text.append(2 * std::min<std::size_t>(depth, 40), ' ').append(line) += '\n';
 }
 
 }  // namespace detail
@@ -174,6 +227,7 @@ inline std::string format_tasks(event_loop& loop) {
     std::size_t depth;
   };
   std::vector<place> todo;  // no recursion: a chain may be long
+  const std::string no_fields;
   std::string text;
   const auto enter = [&](std::size_t parent, std::size_t depth) {
     for (std::size_t i = children[parent].size(); i > 0; --i) {
@@ -184,7 +238,9 @@ inline std::string format_tasks(event_loop& loop) {
   while (!todo.empty()) {
     const place next = todo.back();
     todo.pop_back();
-    detail::append_task(text, tasks[next.task], next.depth);
+    const task_info& t = tasks[next.task];
+    const bool is_root = t.awaiter == task_info::none;
+    detail::append_task(text, t, next.depth, is_root ? no_fields : tasks[t.awaiter].log_fields);
     enter(next.task, next.depth + 1);
   }
   return text;

@@ -50,7 +50,10 @@ struct sleep_state final : shared_state<void> {
   void on_cancelled() noexcept override {
     if (timer.cancel()) drop();
   }
-  const char* name() const noexcept override { return "a sleep"; }
+  void describe(wait_description& to) const override {
+    to.text = "a sleep";
+    to.until = &timer;
+  }
 
   node timer{*this};
   turn_node turn{*this};

@@ -46,6 +46,15 @@ class timer_node : private detail::timer_links {
   /// The tick at which it is due, or was; means nothing while it is `fresh`.
   std::uint64_t due() const noexcept { return tick_; }
 
+  /// How many ticks are left at `now`; all of its delay if it is `fresh`.
+  std::uint64_t left(std::uint64_t now) const noexcept {
+    if (fresh()) return tick_ & ~fresh_mark;
+    return tick_ > now ? tick_ - now : 0;
+  }
+
+  /// Is it that function that it calls?
+  bool calls(function fire) const noexcept { return fire_ == fire; }
+
  private:
   friend class timer_wheel;
 
@@ -128,6 +137,22 @@ class timer_wheel {
   tick next() const noexcept {
     if (has_due()) return now_;
     return next_in_slots();
+  }
+
+  /// Calls `f(node)` for each that is armed, in no order; it must not arm or cancel one.
+  template <class F>
+  void each(F f) const {
+    const auto each_in = [&f](const links& head) {
+      for (const links* l = head.next; l != &head; l = l->next) {
+        f(static_cast<const timer_node&>(*l));
+      }
+    };
+    for (const auto& level : slots_) {
+      for (const auto& slot : level) each_in(slot);
+    }
+    each_in(fresh_);
+    each_in(due_);
+    each_in(firing_);
   }
 
   /// Moves to `to` and calls the `fire` function of each deadline up to it, in order. The function

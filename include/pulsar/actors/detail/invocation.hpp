@@ -51,7 +51,10 @@ class asked_state : public hand_made_state {
     drop();
   }
 
-  const char* name() const noexcept override { return "a reply"; }
+  void describe(wait_description& to) const override {
+    to.text = "a reply";
+    to.until = &timer_;
+  }
 
  protected:
   virtual void on_deadline() noexcept = 0;

@@ -271,7 +271,9 @@ struct channel_state : shared_state<Value> {
     this->drop();
   }
 
-  const char* name() const noexcept override { return "a channel"; }
+  const char* name() const noexcept override {
+    return Derived::sends ? "room in a full channel" : "an item of an empty channel";
+  }
 
   void refuse() noexcept { this->fail(std::make_exception_ptr(error(errc::closed, "channel"))); }
 

@@ -77,7 +77,7 @@ struct connect_race : counted_here {
   unique_fd winner;
   std::size_t running = 0;
   std::vector<failure> failures;
-  waiting_line<> changed;
+  waiting_line<> changed{"an attempt to connect"};
 };
 
 // Two ports of this machine that nobody listens on may connect to each other, or one to itself.

@@ -79,7 +79,7 @@ struct send_datagram_call {
       return 0;
     }
     const int code = failure_of_call();
-    if (code == would_block && kept.empty() && !data.empty()) {
+    if (code == must_wait && kept.empty() && !data.empty()) {
       kept.assign(reinterpret_cast<const char*>(data.data()), data.size());
       data = std::as_bytes(std::span(kept));
     }

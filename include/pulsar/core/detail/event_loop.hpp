@@ -165,6 +165,12 @@ class loop_access {
     loop.timers_changed();
   }
 
+  /// How long it is until `node`, which is armed, is due.
+  static event_loop::duration time_left(const event_loop& loop, const timer_node& node) noexcept {
+    return std::chrono::milliseconds(node.left(event_loop::tick_before(loop.time())));
+  }
+  static const timer_wheel& timers(const event_loop& loop) noexcept { return loop.wheel_; }
+
   /// Gives the deadlines of `arm_after` their ticks.
   static void settle_timers(event_loop& loop) noexcept {
     loop.wheel_.settle(event_loop::tick_after(loop.time()));

@@ -26,11 +26,16 @@ class readiness_awaiter : cancellable, continuation, descriptor_wait {
 
   bool await_ready() const noexcept { return false; }
   template <class P>
-    requires std::is_base_of_v<frame, P>
-  bool await_suspend(std::coroutine_handle<P> h) {
-    return begin(h.promise());
-  }
+  requires std::is_base_of_v<frame, P>
+  bool await_suspend(std::coroutine_handle<P> h) { return begin(h.promise()); }
   bool await_resume();
+
+  /// What is behind `c`, or null if that is something else.
+  static const readiness_awaiter* from(const cancellable& c) noexcept {
+    return c.on_cancel == &request_cancel ? static_cast<const readiness_awaiter*>(&c) : nullptr;
+  }
+  watched_descriptor::wait_type what() const noexcept { return what_; }
+  int fd() const noexcept { return over_ ? -1 : descriptor_.native(); }
 
  private:
   bool begin(frame& waiter);

@@ -147,7 +147,7 @@ class server_core : public counted_here {
   bool closed = false;
   std::exception_ptr failure;  // of an accept loop
   async_event room;            // for one connection more
-  waiting_line<> changed;
+  waiting_line<> changed{"the end of a server's connections"};
 
  private:
   static constexpr unsigned most_lines = 10;  // a second

@@ -14,6 +14,7 @@
 #include <memory>
 #include <new>
 #include <source_location>
+#include <string>
 #include <type_traits>
 #include <utility>
 
@@ -153,6 +154,12 @@ inline void wake(state& s) noexcept {
   if (s.callbacks != nullptr) schedule_callbacks(s);
 }
 
+/// What a coroutine waits for, for people.
+struct wait_description {
+  std::string text;                   // "a read from 127.0.0.1:80"
+  const timer_node* until = nullptr;  // then it ends at the latest
+};
+
 /// A state made by hand, whatever its value, shared by the future and whoever settles it.
 struct hand_made_state : state, recycled {
   explicit hand_made_state(event_loop& l, std::source_location made = {}) noexcept
@@ -183,6 +190,8 @@ struct hand_made_state : state, recycled {
 
   /// What a coroutine waits for with it, for people.
   virtual const char* name() const noexcept { return "an operation"; }
+  /// The same, if there is more to say of it.
+  virtual void describe(wait_description& to) const { to.text = name(); }
 
   /// Calls `f(with, s)` for each `s` that is waited for by this.
   virtual void each_awaited(void (*)(void* with, state& s), void*) const noexcept {}

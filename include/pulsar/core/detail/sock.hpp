@@ -27,10 +27,10 @@
 namespace pulsar::detail {
 
 /// A call says so if it has to be made again later; else it gives 0 or its error.
-inline constexpr int would_block = -1;
+inline constexpr int must_wait = -1;
 
 inline int failure_of_call() noexcept {
-  return errno == EAGAIN || errno == EINTR ? would_block : errno;
+  return errno == EAGAIN || errno == EINTR ? must_wait : errno;
 }
 
 /// A call on a socket, made again and again until it need not wait.
@@ -42,7 +42,7 @@ struct socket_call final : shared_state<T>, descriptor_waiter {
   bool make() noexcept {
     try {
       const int code = call(fd);
-      if (code == would_block) return false;
+      if (code == must_wait) return false;
       if (code != 0) throw_system_error(code, std::string(Call::name) + describe_socket());
       if constexpr (std::is_void_v<T>) {
         this->succeed();
@@ -55,6 +55,7 @@ struct socket_call final : shared_state<T>, descriptor_waiter {
     return true;
   }
 
+  void describe(wait_description& to) const override { to.text = Call::name + describe_socket(); }
   std::string describe_socket() const { return " on descriptor " + std::to_string(fd); }
 
   bool attempt() noexcept override {
@@ -222,7 +223,7 @@ struct connect_call {
       if (blocks(fd)) refuse_blocking(fd, name);
       if (::connect(fd, to.data(), static_cast<socklen_t>(to.size())) == 0) return 0;
       // A Unix socket whose server has too many to accept says EAGAIN, and is not under way.
-      return errno == EINPROGRESS || errno == EINTR ? would_block : errno;
+      return errno == EINPROGRESS || errno == EINTR ? must_wait : errno;
     }
     int code = 0;
     socklen_t size = sizeof code;
@@ -230,7 +231,7 @@ struct connect_call {
     if (code != 0) return code;
     address::endpoint peer;
     auto length = static_cast<socklen_t>(peer.capacity());
-    return ::getpeername(fd, peer.data(), &length) != 0 && errno == ENOTCONN ? would_block : 0;
+    return ::getpeername(fd, peer.data(), &length) != 0 && errno == ENOTCONN ? must_wait : 0;
   }
 
   address::endpoint to;
@@ -271,7 +272,7 @@ struct send_file_call {
     if (n == 0) return 0;  // the file is shorter
     left -= static_cast<std::uint64_t>(n);
     given += static_cast<std::uint64_t>(n);
-    return left == 0 ? 0 : would_block;
+    return left == 0 ? 0 : must_wait;
   }
 
   int file;

@@ -43,7 +43,7 @@ struct stream_reader : hand_made_state {
   virtual bool finish(stream_core& from) = 0;
 
   inline void on_cancelled() noexcept override;
-  const char* name() const noexcept override { return "a read of a stream"; }
+  inline void describe(wait_description& to) const override;
 
   stream_core* core = nullptr;  // while it waits
 
@@ -54,6 +54,13 @@ struct stream_reader : hand_made_state {
   }
   /// There is no more to read: true if that is a failure, which is told then.
   bool fail_at_end(const stream_core& from);
+};
+
+/// Who waits for writes.
+struct stream_writer {
+  const stream_core* core;
+
+  inline void describe(wait_description& to) const;
 };
 
 /// Told when bytes have gone and when a write has failed, in the middle of it: it looks later.
@@ -126,7 +133,7 @@ class stream_core final : public counted_here {
 
   void stop() noexcept;
   bool is_flushed() const noexcept { return unsent() == 0 && shut_ == shut::done; }
-  future<> flushed(event_loop& loop) { return closers_.wait(loop); }
+  future<> flushed(event_loop& loop) { return closers_.wait(loop, {this}); }
   std::exception_ptr write_failure() const;
   void close() noexcept;
   void abort() noexcept;
@@ -201,8 +208,8 @@ class stream_core final : public counted_here {
   operation write_{*this, &write_ended};
   operation shut_operation_{*this, &shut_ended};
   flush_node flush_node_{*this};
-  waiting_line<> drainers_;
-  waiting_line<> closers_;
+  waiting_line<void, stream_writer> drainers_{"a write"};
+  waiting_line<void, stream_writer> closers_{"a write"};
   std::error_code write_failure_;
 
   bool reading_ = false;
@@ -233,6 +240,14 @@ inline address stream_core::address_of(int (*ask)(int, sockaddr*, socklen_t*)) c
 inline std::string stream_core::peer_name() const {
   const address peer = address_of(&::getpeername);
   return peer.is_unix() && peer.path().empty() ? "the other side" : peer.to_string();
+}
+
+inline void stream_reader::describe(wait_description& to) const {
+  to.text = "a read from " + (core == nullptr ? "a stream" : core->peer_name());
+}
+
+inline void stream_writer::describe(wait_description& to) const {
+  to.text = "a write to " + core->peer_name();
 }
 
 inline std::exception_ptr stream_core::read_failure() const {
@@ -454,7 +469,7 @@ inline void stream_core::fail_writes(std::error_code why) noexcept {
 inline future<> stream_core::drain() {
   event_loop& loop = open_loop("stream::drain");
   flush();
-  if (!write_failure_ && unsent() > options.high_water) return drainers_.wait(loop);
+  if (!write_failure_ && unsent() > options.high_water) return drainers_.wait(loop, {this});
   auto* const done = new shared_state<void>(loop);
   done->handed_out = true;
   if (write_failure_) {

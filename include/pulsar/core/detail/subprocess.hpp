@@ -156,7 +156,7 @@ class process_core final : public counted_here, descriptor_waiter {
   const loop_ref loop_;
   child child_;
   std::optional<exit_status> status_;
-  waiting_line<exit_status> waiting_;
+  waiting_line<exit_status> waiting_{"the end of a process"};
   std::array<std::optional<stream>, 3> pipes_;
   std::array<std::string, 2> collected_;
   bool let_go_ = false;

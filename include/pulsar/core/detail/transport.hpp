@@ -197,7 +197,8 @@ class transport_core : public counted_here, write_observer {
   const loop_ref loop_;
   std::shared_ptr<protocol> protocol_;
   std::optional<future<>> flushed_;  // from `close` on
-  waiting_line<> changed_;           // what the coroutine waits for if it does not read
+  // What the coroutine waits for if it does not read.
+  waiting_line<> changed_{"a protocol that has paused reading"};
   std::error_code lost_;             // why, if this side found out
   std::size_t high_;
   std::size_t low_;

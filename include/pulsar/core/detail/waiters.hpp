@@ -13,12 +13,13 @@ namespace pulsar::detail {
 
 struct nothing {};
 
-/// Futures of `T` that wait in line, each with an `Extra` of whoever waits. One thread; those who
-/// wait may belong to several of its loops.
+/// Futures of `T` that wait in line, each with an `Extra` of whoever waits, which may `describe` what
+/// for. One thread; those who wait may belong to several of its loops.
 template <class T = void, class Extra = nothing>
 class waiting_line {
  public:
-  waiting_line() noexcept = default;
+  /// `what`, a literal, is what they wait for: "a mutex".
+  explicit waiting_line(const char* what) noexcept : what_(what) {}
   waiting_line(const waiting_line&) = delete;
   waiting_line& operator=(const waiting_line&) = delete;
   /// Those who still wait fail with `errc::broken_promise`.
@@ -66,7 +67,14 @@ class waiting_line {
     place(event_loop& l, waiting_line& of, Extra&& e)
         : shared_state<T>(l), line(of), extra(std::move(e)) {}
 
-    const char* name() const noexcept override { return "its turn"; }
+    const char* name() const noexcept override { return line.what_; }
+    void describe(wait_description& to) const override {
+      if constexpr (requires { extra.describe(to); }) {
+        extra.describe(to);
+      } else {
+        to.text = line.what_;
+      }
+    }
 
     void on_cancelled() noexcept override {
       leave();
@@ -84,6 +92,7 @@ class waiting_line {
     [[no_unique_address]] Extra extra;
   };
 
+  const char* const what_;
   place* first_ = nullptr;
   place** last_ = &first_;
 };

@@ -36,6 +36,8 @@ class watched_descriptor : public asio::posix::basic_descriptor<asio::io_context
     basic_descriptor::cancel(ignored);
   }
 
+  int native() const noexcept { return const_cast<watched_descriptor*>(this)->native_handle(); }
+
   struct readiness {
     watched_descriptor& of;
     wait_type what;
