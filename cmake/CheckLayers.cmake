@@ -68,10 +68,10 @@ foreach(header IN LISTS headers)
       list(APPEND failures "${here}: includes <pulsar/${include}>, which does not exist")
       continue()
     endif()
-    # detail/x.hpp or detail/x_members.hpp may hold the second half of x.hpp, which includes it at
-    # its end.
+    # detail/x.hpp, detail/x_calls.hpp and detail/x_members.hpp may hold the second half of x.hpp,
+    # which includes them at its end.
     string(REPLACE "/detail/" "/" owner "${header}")
-    string(REPLACE "_members.hpp" ".hpp" owner "${owner}")
+    string(REGEX REPLACE "_(calls|members)\\.hpp$" ".hpp" owner "${owner}")
     if(NOT include STREQUAL owner)
       list(APPEND includes_of_${header} "${include}")
     endif()
