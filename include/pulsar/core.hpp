@@ -36,6 +36,7 @@
 #include <pulsar/core/interop.hpp>
 #include <pulsar/core/listener.hpp>
 #include <pulsar/core/log.hpp>
+#include <pulsar/core/make.hpp>
 #include <pulsar/core/memory_stream.hpp>
 #include <pulsar/core/operation.hpp>
 #include <pulsar/core/pipe.hpp>

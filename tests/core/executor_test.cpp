@@ -97,9 +97,10 @@ TEST_SUITE("executor") {
     gate g;
     auto blocking = loop.run_in_executor(pool, [&g] { g.pass(); });
     const auto held = std::make_shared<std::atomic<int>>(0);
-    auto cancelled = loop.run_in_executor(pool, [held] { ++*held; });
-    auto dropped = loop.run_in_executor(pool, [held] { ++*held; });
-    auto kept = loop.run_in_executor(pool, [held] { return ++*held; });
+    auto counts = [counter = held] { return ++*counter; };
+    auto cancelled = loop.run_in_executor(pool, counts);
+    auto dropped = loop.run_in_executor(pool, counts);
+    auto kept = loop.run_in_executor(pool, pulsar::moved(counts));
     CHECK(pool.queued() >= 3);
     CHECK(cancelled.cancel());
     dropped = {};

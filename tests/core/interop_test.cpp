@@ -417,9 +417,10 @@ TEST_SUITE("interop") {
     std::error_code code;
     auto ended = not_ended();
     asio::steady_timer timer(other.context());
+    const auto work = [ended] { return endless(ended); };
     asio::post(other.context(), [&] {
       async_run(
-          loop, [ended] { return endless(ended); },
+          loop, work,
           asio::bind_executor(
               other.context().get_executor(),
               asio::bind_cancellation_slot(signal.slot(), [&](std::exception_ptr e) {

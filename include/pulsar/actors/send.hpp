@@ -23,6 +23,7 @@
 #include <pulsar/actors/detail/dispatch.hpp>
 #include <pulsar/actors/ref.hpp>
 #include <pulsar/actors/registry.hpp>
+#include <pulsar/core/make.hpp>
 
 #include <cstddef>
 #include <string>
@@ -33,52 +34,7 @@
 
 namespace pulsar {
 
-/// An aggregate as an argument of `send`; see `make`.
-template <class T>
-class made {
- public:
-  template <class... Args>
-  explicit made(std::in_place_t, Args&&... args) : value_{std::forward<Args>(args)...} {}
-  operator T() && { return std::move(value_); }
-
- private:
-  T value_;
-};
-
-/// An aggregate made in place: `send(log, "write"_cmd, pulsar::make<entry>("text", 3))`. g++ 12
-/// frees the temporary `entry{"text", 3}` twice when it stands in a `co_await`.
-template <class T, class... Args>
-made<T> make(Args&&... args) {
-  return made<T>(std::in_place, std::forward<Args>(args)...);
-}
-
-/// A variable given away as an argument of `send`, where `std::move(x)` of an aggregate is refused.
-template <class T>
-made<T> moved(T& value) {
-  return made<T>(std::in_place, std::move(value));
-}
-
 namespace detail {
-
-#if defined(__GNUC__) && !defined(__clang__) && __GNUC__ == 12
-template <class Arg>
-inline constexpr bool freed_twice =
-    !std::is_lvalue_reference_v<Arg> && std::is_aggregate_v<std::remove_cvref_t<Arg>> &&
-    !std::is_array_v<std::remove_cvref_t<Arg>> &&
-    !std::is_trivially_destructible_v<std::remove_cvref_t<Arg>>;
-#else
-template <class Arg>
-inline constexpr bool freed_twice = false;
-#endif
-
-/// Refuses aggregates that g++ 12 would free twice; true if there are none.
-template <class... Args>
-consteval bool check_temporaries() {
-  constexpr bool freed_once = !(freed_twice<Args&&> || ...);
-  static_assert(freed_once,
-                "g++ 12.2 frees this temporary twice: name it, or write pulsar::make<T>(...)");
-  return freed_once;
-}
 
 template <class Arguments, class... Args, std::size_t... I>
 consteval bool fit(std::index_sequence<I...>) {
@@ -275,7 +231,7 @@ future<detail::any_result> send(const actor_ref<A>&, cmd::run_command, F&&, Args
 /// nobody has the name.
 template <class R = void, class... Args>
 future<R> send(const actor_ref<>& ref, std::string_view command, Args&&... args) {
-  static_assert(detail::check_temporaries<Args...>());
+  detail::refuse_temporaries<Args...>();
   auto* cell = detail::ref_access::cell(ref);
   if (cell == nullptr) return detail::refused_ask<R>(detail::empty_reference("send"));
   buffer arguments;

@@ -18,6 +18,7 @@
 #include <pulsar/core/error.hpp>
 #include <pulsar/core/listener.hpp>
 #include <pulsar/core/log.hpp>
+#include <pulsar/core/make.hpp>
 #include <pulsar/core/timeout.hpp>
 
 #include <sched.h>
@@ -29,6 +30,7 @@
 #include <functional>
 #include <new>
 #include <system_error>
+#include <type_traits>
 #include <utility>
 
 namespace pulsar {
@@ -118,27 +120,16 @@ class courtesy {
   event_loop::time_point spent_{};
 };
 
-}  // namespace detail
-
-/// Hands every connection of `from` to `take` until it is cancelled; then the listener is closed.
-/// `take` may throw `std::bad_alloc` and nothing else. A connection that fails while it is accepted
-/// is passed over. When descriptors or memory run out it logs that, at most once a second, waits a
-/// tenth of a second and goes on.
-///
-/// Between connections the loop has its turn, and if the listener was adopted, so have the other
-/// processes that accept from it: connections spread evenly over them. While `may_accept` is not
-/// set, those who connect wait in the backlog.
-///
-/// Throws `errc::cancelled`, and the system's error for a descriptor that cannot accept.
-inline future<> accept_each(event_loop& loop,
+template <class = void>
+future<> accept_connections(event_loop& loop,
                             listener from,
                             std::function<void(unique_fd)> take,
                             async_event* may_accept = nullptr) {
   // Not the parameter: that one would stay open as long as the future is kept.
   const listener at = std::move(from);
-  detail::borrowed_descriptor descriptor(loop, at.fd());
-  detail::exhaustion_log exhaustion;
-  detail::courtesy courtesy;
+  borrowed_descriptor descriptor(loop, at.fd());
+  exhaustion_log exhaustion;
+  courtesy courtesy;
   for (;;) {
     std::error_code failure;
     try {
@@ -154,20 +145,43 @@ inline future<> accept_each(event_loop& loop,
     } catch (const std::bad_alloc&) {
       failure = std::make_error_code(std::errc::not_enough_memory);
     }
-    switch (detail::classify_accept_failure(failure.value())) {
-      case detail::accept_failure::none_waits:
-      case detail::accept_failure::skipped: break;
-      case detail::accept_failure::exhausted:
+    switch (classify_accept_failure(failure.value())) {
+      case accept_failure::none_waits:
+      case accept_failure::skipped: break;
+      case accept_failure::exhausted:
         exhaustion.say(loop, at, failure);
         try {
           co_await sleep(std::chrono::milliseconds(100), loop);
         } catch (const std::bad_alloc&) {  // no memory to wait with: on with the next one
         }
         break;
-      case detail::accept_failure::fatal:
+      case accept_failure::fatal:
         throw error(failure, "cannot accept connections on " + at.local().to_string());
     }
   }
+}
+
+}  // namespace detail
+
+/// Hands every connection of `from` to `take` until it is cancelled; then the listener is closed.
+/// `take` may throw `std::bad_alloc` and nothing else. A connection that fails while it is accepted
+/// is passed over. When descriptors or memory run out it logs that, at most once a second, waits a
+/// tenth of a second and goes on.
+///
+/// Between connections the loop has its turn, and if the listener was adopted, so have the other
+/// processes that accept from it: connections spread evenly over them. While `may_accept` is not
+/// set, those who connect wait in the backlog.
+///
+/// With g++ 12 name a `take` that captures more than references and numbers: see make.hpp. Throws
+/// `errc::cancelled`, and the system's error for a descriptor that cannot accept.
+template <class Take>
+  requires std::is_invocable_v<Take&, unique_fd>
+future<> accept_each(event_loop& loop,
+                     listener from,
+                     Take&& take,
+                     async_event* may_accept = nullptr) {
+  detail::refuse_temporaries<Take>();
+  return detail::accept_connections(loop, std::move(from), std::forward<Take>(take), may_accept);
 }
 
 }  // namespace pulsar

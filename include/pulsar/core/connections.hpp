@@ -12,10 +12,12 @@
 ///     server s = co_await loop.create_server(factory, ":8060");
 ///     log::info("listening on {}", s.addresses()[0].to_string());
 ///
-/// They are `connect` and `start_server` with a protocol in the place of a coroutine.
+/// They are `connect` and `start_server` with a protocol in the place of a coroutine. With g++ 12
+/// name a factory that captures more than references and numbers: see make.hpp.
 
 #include <pulsar/core/address.hpp>
 #include <pulsar/core/connect.hpp>
+#include <pulsar/core/make.hpp>
 #include <pulsar/core/pipe.hpp>
 #include <pulsar/core/protocol.hpp>
 #include <pulsar/core/server.hpp>
@@ -84,17 +86,21 @@ auto handler_of(event_loop& loop, Factory factory) {
 ///
 /// Cancelling it closes what it has begun. Throws what `connect` throws, and what `factory` does.
 template <class Factory, class Where, class Options>
-auto event_loop::create_connection(Factory factory, const Where& where, Options options) {
+auto event_loop::create_connection(Factory&& factory, const Where& where, Options options) {
+  detail::refuse_temporaries<Factory>();
   check_open("create_connection");
   const connect_options& given = options;
   return detail::attach_when_made(*this, connect(detail::address_from(where), given, *this),
-                                  std::move(factory), detail::transport_kind::reads);
+                                  detail::copy_of(std::forward<Factory>(factory)),
+                                  detail::transport_kind::reads);
 }
 
 /// The same for the path of a Unix socket.
 template <class Factory, class Options>
-auto event_loop::create_unix_connection(Factory factory, std::string_view path, Options options) {
-  return create_connection(std::move(factory), detail::unix_address(path), options);
+auto event_loop::create_unix_connection(Factory&& factory,
+                                        std::string_view path,
+                                        Options options) {
+  return create_connection(std::forward<Factory>(factory), detail::unix_address(path), options);
 }
 
 /// Listens on `where`: an address, its text, or a vector of addresses. `factory()` is called for
@@ -104,35 +110,40 @@ auto event_loop::create_unix_connection(Factory factory, std::string_view path, 
 /// Gives the `server`: dropping it ends its connections, with `errc::cancelled`. Throws what
 /// `start_server` throws.
 template <class Factory, class Where, class Options>
-future<server> event_loop::create_server(Factory factory, const Where& where, Options options) {
+future<server> event_loop::create_server(Factory&& factory, const Where& where, Options options) {
+  detail::refuse_temporaries<Factory>();
   check_open("create_server");
   const server_options& given = options;
-  return start_server(detail::handler_of(*this, std::move(factory)), detail::addresses_from(where),
-                      given, *this);
+  auto handler = detail::handler_of<std::decay_t<Factory>>(*this, std::forward<Factory>(factory));
+  return start_server(moved(handler), detail::addresses_from(where), given, *this);
 }
 
 /// The same for the path of a Unix socket.
 template <class Factory, class Options>
-future<server> event_loop::create_unix_server(Factory factory,
+future<server> event_loop::create_unix_server(Factory&& factory,
                                               std::string_view path,
                                               Options options) {
-  return create_server(std::move(factory), detail::unix_address(path), options);
+  return create_server(std::forward<Factory>(factory), detail::unix_address(path), options);
 }
 
 /// Has a protocol told of what comes out of a pipe, a descriptor by its number or a `unique_fd`;
 /// otherwise as the form that gives a stream (pipe.hpp).
 template <class Factory, class Descriptor>
 requires std::is_invocable_v<Factory&>
-auto event_loop::connect_read_pipe(Factory factory, Descriptor fd) {
-  return detail::attach_when_made(*this, connect_read_pipe(std::move(fd)), std::move(factory),
+auto event_loop::connect_read_pipe(Factory&& factory, Descriptor fd) {
+  detail::refuse_temporaries<Factory>();
+  return detail::attach_when_made(*this, connect_read_pipe(std::move(fd)),
+                                  detail::copy_of(std::forward<Factory>(factory)),
                                   detail::transport_kind::reads);
 }
 
 /// Has a protocol write into a pipe; it receives nothing.
 template <class Factory, class Descriptor>
 requires std::is_invocable_v<Factory&>
-auto event_loop::connect_write_pipe(Factory factory, Descriptor fd) {
-  return detail::attach_when_made(*this, connect_write_pipe(std::move(fd)), std::move(factory),
+auto event_loop::connect_write_pipe(Factory&& factory, Descriptor fd) {
+  detail::refuse_temporaries<Factory>();
+  return detail::attach_when_made(*this, connect_write_pipe(std::move(fd)),
+                                  detail::copy_of(std::forward<Factory>(factory)),
                                   detail::transport_kind::only_writes);
 }
 

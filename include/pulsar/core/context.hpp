@@ -21,6 +21,7 @@
 
 #include <pulsar/core/detail/context.hpp>
 #include <pulsar/core/detail/counted.hpp>
+#include <pulsar/core/make.hpp>
 
 #include <string>
 #include <string_view>
@@ -79,6 +80,7 @@ struct added_field final : context_addition {
 
 template <class F>
 decltype(auto) call_with(context_addition* added, F&& f) {
+  refuse_temporaries<F>();
   const counted_pointer<context> where(new context(added));
   const context_scope scope(where.get());
   return std::forward<F>(f)();
@@ -88,7 +90,8 @@ decltype(auto) call_with(context_addition* added, F&& f) {
 
 /// Calls `f()` with a value of type `T` made from `value`, and gives what it gives. Coroutines that
 /// it calls keep the value for as long as they run; `f` itself may return a future, but is no
-/// coroutine if it captures something: it is gone when this returns.
+/// coroutine if it captures something: it is gone when this returns. With g++ 12 name one that captures
+/// more than references and numbers: see make.hpp.
 template <class T, class V, class F>
 decltype(auto) with_value(const context_value<T>& name, V&& value, F&& f) {
   return detail::call_with(new detail::added_value<T>(name, std::forward<V>(value)),

@@ -24,6 +24,7 @@
 #include <pulsar/core/detail/counted.hpp>
 #include <pulsar/core/detail/datagram_transport.hpp>
 #include <pulsar/core/future.hpp>
+#include <pulsar/core/make.hpp>
 #include <pulsar/core/protocol.hpp>
 #include <pulsar/core/timeout.hpp>
 
@@ -151,9 +152,10 @@ using datagram_protocol_of = std::remove_reference_t<decltype(*std::declval<Fact
 ///
 /// When the loop closes the protocol goes without a word. Throws `pulsar::error` with the system's
 /// code and the address; what `getaddrinfo` and `factory` throw; `std::invalid_argument` for text
-/// that is no address.
+/// that is no address. With g++ 12 name a factory that captures more than references: see make.hpp.
 template <class Factory, class Options>
-auto event_loop::create_datagram_endpoint(Factory factory, Options options) {
+auto event_loop::create_datagram_endpoint(Factory&& factory, Options options) {
+  detail::refuse_temporaries<Factory>();
   using made = detail::datagram_protocol_of<Factory>;
   static_assert(
       std::is_base_of_v<datagram_protocol, made>,

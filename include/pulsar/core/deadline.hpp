@@ -13,6 +13,7 @@
 
 #include <pulsar/core/context.hpp>
 #include <pulsar/core/future.hpp>
+#include <pulsar/core/make.hpp>
 #include <pulsar/core/timeout.hpp>
 
 #include <algorithm>
@@ -34,10 +35,12 @@ inline event_loop::duration remaining(event_loop& loop = event_loop::current()) 
 
 /// Calls `f()`, which returns a future, with the deadline `when`, or the one that is there if that
 /// is earlier; gives its result. What is not done by then is cancelled, and fails with
-/// `errc::timed_out`, as by `wait_until`. Cancelling it cancels the future of `f`.
+/// `errc::timed_out`, as by `wait_until`. Cancelling it cancels the future of `f`. With g++ 12 name an
+/// `f` that captures more than references and numbers: see make.hpp.
 template <class F>
 requires detail::is_future<std::invoke_result_t<F&>>
 auto with_deadline(event_loop::time_point when, F&& f) {
+  detail::refuse_temporaries<F>();
   when = std::min(when, deadline.get());
   return wait_until(with_value(deadline, when, f), when);
 }
@@ -46,6 +49,7 @@ auto with_deadline(event_loop::time_point when, F&& f) {
 template <class F>
 requires detail::is_future<std::invoke_result_t<F&>>
 auto with_deadline(event_loop::duration limit, F&& f) {
+  detail::refuse_temporaries<F>();
   const auto now = event_loop::current().time();
   const bool far = limit > event_loop::time_point::max() - now;
   return with_deadline(far ? event_loop::time_point::max() : now + limit, f);

@@ -201,9 +201,9 @@ class event_loop : detail::loop_data {
   /// beginning, or lets it run and forgets the result. Fails with `errc::closed` if the executor has
   /// ended. Needs executor.hpp.
   template <class F>
-  auto run_in_executor(F f);
+  auto run_in_executor(F&& f);
   template <class F>
-  auto run_in_executor(executor& where, F f);
+  auto run_in_executor(executor& where, F&& f);
 
   /// For the `run_in_executor` that name none from now on.
   void set_default_executor(executor& where);
@@ -257,23 +257,23 @@ class event_loop : detail::loop_data {
 
   /// A connection, or a server's, and the protocol that is told of it. Needs connections.hpp.
   template <class Factory, class Where, class Options = connect_options>
-  auto create_connection(Factory factory, const Where& where, Options options = {});
+  auto create_connection(Factory&& factory, const Where& where, Options options = {});
   template <class Factory, class Options = connect_options>
-  auto create_unix_connection(Factory factory, std::string_view path, Options options = {});
+  auto create_unix_connection(Factory&& factory, std::string_view path, Options options = {});
   template <class Factory, class Where, class Options = server_options>
-  future<server> create_server(Factory factory, const Where& where, Options options = {});
+  future<server> create_server(Factory&& factory, const Where& where, Options options = {});
   template <class Factory, class Options = server_options>
-  future<server> create_unix_server(Factory factory, std::string_view path, Options options = {});
+  future<server> create_unix_server(Factory&& factory, std::string_view path, Options options = {});
   template <class Factory, class Descriptor>
     requires std::is_invocable_v<Factory&>
-  auto connect_read_pipe(Factory factory, Descriptor fd);
+  auto connect_read_pipe(Factory&& factory, Descriptor fd);
   template <class Factory, class Descriptor>
     requires std::is_invocable_v<Factory&>
-  auto connect_write_pipe(Factory factory, Descriptor fd);
+  auto connect_write_pipe(Factory&& factory, Descriptor fd);
 
   /// A datagram socket and the protocol that is told of it. Needs datagram_transport.hpp.
   template <class Factory, class Options = datagram_endpoint_options>
-  auto create_datagram_endpoint(Factory factory, Options options = {});
+  auto create_datagram_endpoint(Factory&& factory, Options options = {});
 
   /// Starts a program: its name and arguments, then its options. Needs subprocess.hpp.
   template <class... Command>

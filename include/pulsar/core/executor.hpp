@@ -4,16 +4,19 @@
 /// \file
 /// `executor`: threads for what blocks, so that the loop does not (PEP 3156's executor).
 ///
-///     auto lines = co_await loop.run_in_executor([path] { return count_lines(path); });
+///     const auto count = [path] { return count_lines(path); };
+///     auto lines = co_await loop.run_in_executor(count);
 ///
 ///     pulsar::executor disk(2);                       // at most two at a time
 ///     co_await loop.run_in_executor(disk, [&] { file.sync(); });
 ///
 /// The function runs in another thread: what it refers to must be safe there, and still be there
-/// when the future was given up.
+/// when the future was given up. With g++ 12 name a lambda that captures more than references and
+/// numbers: see make.hpp.
 
 #include <pulsar/core/detail/executor.hpp>
 #include <pulsar/core/future.hpp>
+#include <pulsar/core/make.hpp>
 
 #include <cstddef>
 #include <type_traits>
@@ -56,27 +59,29 @@ namespace detail {
 /// In `where`, or in the pool that is usual in `loop`.
 template <class F>
 auto run_in_pool(event_loop& loop, thread_pool* where, F&& f) {
-  using result = std::invoke_result_t<F&>;
+  refuse_temporaries<F>();
+  using function = std::decay_t<F>;
+  using result = std::invoke_result_t<function&>;
   static_assert(!is_future<result>, "a coroutine belongs to its loop: give it to create_task");
   static_assert(std::is_void_v<result> || std::is_object_v<result>,
                 "what runs in an executor must give a value: its result goes to another thread");
   auto& calls = loop_access::local<pool_calls>(loop);
   return calls.start(where != nullptr ? *where : calls.usual(),
-                     new pool_job_of<F, result>(std::move(f)));
+                     new pool_job_of<function, result>(std::forward<F>(f)));
 }
 
 }  // namespace detail
 
 template <class F>
-auto event_loop::run_in_executor(executor& where, F f) {
+auto event_loop::run_in_executor(executor& where, F&& f) {
   check_open("run_in_executor");
-  return detail::run_in_pool(*this, where.pool_.get(), std::move(f));
+  return detail::run_in_pool(*this, where.pool_.get(), std::forward<F>(f));
 }
 
 template <class F>
-auto event_loop::run_in_executor(F f) {
+auto event_loop::run_in_executor(F&& f) {
   check_open("run_in_executor");
-  return detail::run_in_pool(*this, nullptr, std::move(f));
+  return detail::run_in_pool(*this, nullptr, std::forward<F>(f));
 }
 
 }  // namespace pulsar

@@ -23,6 +23,7 @@
 #include <pulsar/core/detail/interop.hpp>
 #include <pulsar/core/detail/run_threadsafe.hpp>
 #include <pulsar/core/future.hpp>
+#include <pulsar/core/make.hpp>
 #include <pulsar/core/operation.hpp>
 
 #include <asio/async_result.hpp>
@@ -65,6 +66,7 @@ auto async_wait(future<T> f, Token&& token) {
 template <class F, class Token>
 requires detail::is_future < std::invoke_result_t < std::decay_t<F>
 & >> auto async_run(event_loop& loop, F&& f, Token&& token) {
+  detail::refuse_temporaries<F>();
   using T = detail::result_of_work<F>;
   if constexpr (detail::check_completion<T>()) {
     return asio::async_initiate<Token, typename detail::completion_of<T>::signature>(

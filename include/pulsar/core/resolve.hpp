@@ -15,6 +15,7 @@
 #include <pulsar/core/address.hpp>
 #include <pulsar/core/detail/waiters.hpp>
 #include <pulsar/core/executor.hpp>
+#include <pulsar/core/make.hpp>
 
 #include <netdb.h>
 #include <sys/socket.h>
@@ -87,9 +88,10 @@ future<std::vector<resolved_address>> event_loop::getaddrinfo(std::string host,
     found.push_back(std::move(*number));
     return detail::settled<std::vector<resolved_address>>(*this, std::move(found));
   }
-  return run_in_executor([host = std::move(host), service = std::move(service), wanted] {
+  auto look_up = [host = std::move(host), service = std::move(service), wanted] {
     return detail::look_up(host, service, wanted);
-  });
+  };
+  return run_in_executor(moved(look_up));
 }
 
 /// The same for the number of a port.

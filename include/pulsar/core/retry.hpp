@@ -14,6 +14,7 @@
 /// `longest` at most ("full jitter": those who failed together do not come back together).
 
 #include <pulsar/core/future.hpp>
+#include <pulsar/core/make.hpp>
 #include <pulsar/core/timeout.hpp>
 
 #include <algorithm>
@@ -102,25 +103,16 @@ bool says_again(P& again, const std::exception_ptr& failure, std::error_code cod
   }
 }
 
-}  // namespace detail
+template <class F, class P>
+concept may_be_retried = is_future<std::invoke_result_t<F&>> &&
+                         (std::is_invocable_r_v<bool, P&, std::error_code> ||
+                          std::is_invocable_r_v<bool, P&, std::exception_ptr>);
 
-/// Calls `call()`, which returns a future, until that gives a result, and gives it; throws the last
-/// failure when the policy allows no other try, or `again` says no to it: it is called with the
-/// failure's `std::error_code` (`errc::command_failed` if it has none), or with the
-/// `std::exception_ptr`, whichever it takes, and is the place to log it. What was cancelled is
-/// never tried again. Cancelling it cancels the try under way, or the wait. `call` and `again` are
-/// kept until it is done; name those that capture before the `co_await`: g++ 12 frees such
-/// temporaries twice.
-template <class F, class P = detail::any_failure>
-requires detail::is_future<std::invoke_result_t<F&>> &&
-    (std::is_invocable_r_v<bool, P&, std::error_code> ||
-     std::is_invocable_r_v<bool, P&, std::exception_ptr>)
-        future<detail::unwrapped<std::invoke_result_t<F&>>> retry(retry_policy policy,
-                                                                  F call,
-                                                                  P again = {}) {
+template <class F, class P>
+future<unwrapped<std::invoke_result_t<F&>>> retry_calls(retry_policy policy, F call, P again) {
   event_loop& loop = event_loop::current();
   const auto begin = loop.time();
-  detail::random_bits own(policy.seed);
+  random_bits own(policy.seed);
   double most = static_cast<double>(policy.first.count());
   for (unsigned tried = 1;; ++tried) {
     std::exception_ptr failure;
@@ -131,19 +123,36 @@ requires detail::is_future<std::invoke_result_t<F&>> &&
       failure = std::current_exception();
     }
     std::error_code code;
-    if (!detail::worth_a_try(failure, code) || tried == policy.tries) {
+    if (!worth_a_try(failure, code) || tried == policy.tries) {
       std::rethrow_exception(std::move(failure));
     }
-    auto& random = policy.seed != 0 ? own : detail::loop_access::local<detail::loop_random>(loop);
-    const auto wait = detail::next_wait(policy, most, random);
+    auto& random = policy.seed != 0 ? own : loop_access::local<loop_random>(loop);
+    const auto wait = next_wait(policy, most, random);
     const bool late = policy.limit > event_loop::duration::zero() &&
                       wait > policy.limit - (loop.time() - begin);
-    if (late || !detail::says_again(again, failure, code)) {
+    if (late || !says_again(again, failure, code)) {
       std::rethrow_exception(std::move(failure));
     }
     failure = nullptr;
     co_await sleep(wait);
   }
+}
+
+}  // namespace detail
+
+/// Calls `call()`, which returns a future, until that gives a result, and gives it; throws the last
+/// failure when the policy allows no other try, or `again` says no to it: it is called with the
+/// failure's `std::error_code` (`errc::command_failed` if it has none), or with the
+/// `std::exception_ptr`, whichever it takes, and is the place to log it. What was cancelled is
+/// never tried again. Cancelling it cancels the try under way, or the wait. `call` and `again` are
+/// kept until it is done; with g++ 12 name those that capture more than references and numbers: see
+/// make.hpp.
+template <class F, class P = detail::any_failure>
+  requires detail::may_be_retried<std::decay_t<F>, std::decay_t<P>>
+auto retry(retry_policy policy, F&& call, P&& again = P()) {
+  detail::refuse_temporaries<F, P>();
+  return detail::retry_calls<std::decay_t<F>, std::decay_t<P>>(policy, std::forward<F>(call),
+                                                              std::forward<P>(again));
 }
 
 }  // namespace pulsar

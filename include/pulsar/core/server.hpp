@@ -18,6 +18,7 @@
 #include <pulsar/core/address.hpp>
 #include <pulsar/core/detail/server.hpp>
 #include <pulsar/core/listener.hpp>
+#include <pulsar/core/make.hpp>
 #include <pulsar/core/stream.hpp>
 
 #include <cstddef>
@@ -93,37 +94,37 @@ class server {
 
 /// Calls `handler(stream)`, which returns a `future<>`, for each connection to one of `where`. A
 /// name is looked up in the default executor, and all its addresses are listened on. A closure is
-/// kept until the last of its coroutines has ended; with g++ 12, name one that captures before the
-/// `co_await`.
+/// kept until the last of its coroutines has ended; with g++ 12 name one that captures more than
+/// references and numbers: see make.hpp.
 ///
 /// A handler that fails is logged; one whose peer has gone, at the level `debug`. If descriptors
 /// run out, that is logged, and those who connect wait.
 ///
 /// Throws what `listener` and `getaddrinfo` throw; `std::errc::invalid_argument` for no address.
 template <class Handler>
-future<server> start_server(Handler handler,
+future<server> start_server(Handler&& handler,
                             std::vector<address> where,
                             server_options options = {},
                             event_loop& loop = event_loop::current()) {
-  return detail::open_server<server>(loop, detail::checked_handler(std::move(handler)),
+  return detail::open_server<server>(loop, detail::checked_handler(std::forward<Handler>(handler)),
                                      std::move(where), options.listen, options.most_connections,
                                      options.stream);
 }
 template <class Handler>
-future<server> start_server(Handler handler,
+future<server> start_server(Handler&& handler,
                             const address& where,
                             server_options options = {},
                             event_loop& loop = event_loop::current()) {
-  return detail::open_server<server>(loop, detail::checked_handler(std::move(handler)),
+  return detail::open_server<server>(loop, detail::checked_handler(std::forward<Handler>(handler)),
                                      std::vector<address>(1, where), options.listen,
                                      options.most_connections, options.stream);
 }
 template <class Handler>
-future<server> start_server(Handler handler,
+future<server> start_server(Handler&& handler,
                             std::string_view where,
                             server_options options = {},
                             event_loop& loop = event_loop::current()) {
-  return detail::open_server<server>(loop, detail::checked_handler(std::move(handler)),
+  return detail::open_server<server>(loop, detail::checked_handler(std::forward<Handler>(handler)),
                                      std::vector<address>(1, address(where)), options.listen,
                                      options.most_connections, options.stream);
 }
@@ -131,21 +132,21 @@ future<server> start_server(Handler handler,
 /// The same on sockets that listen already: inherited, or bound before privileges were dropped.
 /// `options.listen` has no effect.
 template <class Handler>
-future<server> start_server(Handler handler,
+future<server> start_server(Handler&& handler,
                             std::vector<listener> at,
                             server_options options = {},
                             event_loop& loop = event_loop::current()) {
-  return detail::open_server_at<server>(loop, detail::checked_handler(std::move(handler)),
+  return detail::open_server_at<server>(loop, detail::checked_handler(std::forward<Handler>(handler)),
                                         std::move(at), options.most_connections, options.stream);
 }
 template <class Handler>
-future<server> start_server(Handler handler,
+future<server> start_server(Handler&& handler,
                             listener at,
                             server_options options = {},
                             event_loop& loop = event_loop::current()) {
   std::vector<listener> one;
   one.push_back(std::move(at));
-  return start_server(std::move(handler), std::move(one), options, loop);
+  return start_server(std::forward<Handler>(handler), std::move(one), options, loop);
 }
 
 }  // namespace pulsar

@@ -19,6 +19,7 @@
 ///     co_await with_task_group(greet_all);
 
 #include <pulsar/core/future.hpp>
+#include <pulsar/core/make.hpp>
 
 #include <cstddef>
 #include <exception>
@@ -213,20 +214,26 @@ future<> body_of_group(F& body, task_group& group, std::exception_ptr& cancelled
   }
 }
 
+template <class F>
+future<> group_with_body(F body) {
+  task_group group;
+  std::exception_ptr cancelled;
+  group.add(body_of_group(body, group, cancelled));
+  co_await group.join();
+  if (cancelled != nullptr) std::rethrow_exception(cancelled);
+}
+
 }  // namespace detail
 
 /// Calls `body(group)`, which returns a `future<>`, and is done when that and all children of the
 /// group have ended; they may use what outlives this call. The first failure among them all cancels
-/// the rest and is rethrown. Cancelling it cancels all and waits for them. Name a `body` that
-/// captures before the `co_await`: g++ 12 frees such a temporary twice.
+/// the rest and is rethrown. Cancelling it cancels all and waits for them. With g++ 12 name a `body`
+/// that captures more than references and numbers: see make.hpp.
 template <class F>
-  requires std::is_invocable_r_v<future<>, F&, task_group&>
-future<> with_task_group(F body) {
-  task_group group;
-  std::exception_ptr cancelled;
-  group.add(detail::body_of_group(body, group, cancelled));
-  co_await group.join();
-  if (cancelled != nullptr) std::rethrow_exception(cancelled);
+  requires std::is_invocable_r_v<future<>, std::decay_t<F>&, task_group&>
+future<> with_task_group(F&& body) {
+  detail::refuse_temporaries<F>();
+  return detail::group_with_body<std::decay_t<F>>(std::forward<F>(body));
 }
 
 }  // namespace pulsar

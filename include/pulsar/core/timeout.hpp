@@ -12,6 +12,7 @@
 /// The precision is a millisecond; nothing is early.
 
 #include <pulsar/core/future.hpp>
+#include <pulsar/core/make.hpp>
 
 #include <asio/error.hpp>
 
@@ -124,6 +125,20 @@ future<T> limited(future<T> f, Limit limit) {
   }
 }
 
+template <class F>
+future<> ask_until(F condition, event_loop::duration every) {
+  for (bool holds = false;;) {
+    if constexpr (is_future<std::invoke_result_t<F&>>) {
+      auto asked = condition();
+      holds = static_cast<bool>(co_await std::move(asked));
+    } else {
+      holds = static_cast<bool>(condition());
+    }
+    if (holds) co_return;
+    co_await sleep(every);
+  }
+}
+
 }  // namespace detail
 
 /// The result of `f`, a future or an operation, if it is done within `limit`; else `f` is
@@ -142,21 +157,13 @@ future<detail::value_in<F>> wait_until(F&& f, event_loop::time_point when) {
 
 /// Done when `condition()`, which gives what converts to `bool` or a future of that, is true. It is
 /// called at once and then every so often: for what nobody announces, as a file or another process
-/// (pulsar's async_while); within the program use `async_event`. Throws what `condition` throws.
+/// (pulsar's async_while); within the program use `async_event`. Throws what `condition` throws. With
+/// g++ 12 name a `condition` that captures more than references and numbers: see make.hpp.
 template <class F>
-  requires std::is_invocable_v<F&> && (!detail::future_like<F>)
-future<> wait_until(F condition,
-                    event_loop::duration every = std::chrono::milliseconds(10)) {
-  for (bool holds = false;;) {
-    if constexpr (detail::is_future<std::invoke_result_t<F&>>) {
-      auto asked = condition();
-      holds = static_cast<bool>(co_await std::move(asked));
-    } else {
-      holds = static_cast<bool>(condition());
-    }
-    if (holds) co_return;
-    co_await sleep(every);
-  }
+  requires std::is_invocable_v<std::decay_t<F>&> && (!detail::future_like<F>)
+future<> wait_until(F&& condition, event_loop::duration every = std::chrono::milliseconds(10)) {
+  detail::refuse_temporaries<F>();
+  return detail::ask_until<std::decay_t<F>>(std::forward<F>(condition), every);
 }
 
 }  // namespace pulsar

@@ -16,6 +16,7 @@
 
 #include <pulsar/core/connect.hpp>
 #include <pulsar/core/log.hpp>
+#include <pulsar/core/make.hpp>
 #include <pulsar/core/server.hpp>
 #include <pulsar/core/stream.hpp>
 #include <pulsar/core/timeout.hpp>
@@ -110,14 +111,16 @@ struct listen_options {
 /// or that sends what is no TLS later on, is logged at the level `debug`.
 template <class Handler, class Where>
 future<server> start_server(const context& mine,
-                            Handler handler,
+                            Handler&& handler,
                             Where where,
                             listen_options options = {},
                             event_loop& loop = event_loop::current()) {
-  static_assert(std::is_invocable_r_v<future<>, Handler&, stream>,
+  using kept = std::decay_t<Handler>;
+  pulsar::detail::refuse_temporaries<Handler>();
+  static_assert(std::is_invocable_r_v<future<>, kept&, stream>,
                 "the handler of start_server is called with a pulsar::stream and must return a "
                 "pulsar::future<>");
-  const auto serve = [mine, handler, limit = options.handshake_timeout, &loop](stream plain) {
+  const auto serve = [mine, handler = kept(std::forward<Handler>(handler)), limit = options.handshake_timeout, &loop](stream plain) {
     return detail::serve_securely(loop, handler, accept(std::move(plain), mine, limit, loop));
   };
   return pulsar::start_server(serve, std::move(where), options.tcp, loop);

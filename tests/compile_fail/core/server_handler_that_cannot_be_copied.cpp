@@ -6,5 +6,5 @@
 
 auto f(std::unique_ptr<int> p) {
   auto serve = [p = std::move(p)](pulsar::stream) -> pulsar::future<> { co_return; };
-  return pulsar::start_server(std::move(serve), "127.0.0.1:0");
+  return pulsar::start_server(pulsar::moved(serve), "127.0.0.1:0");
 }

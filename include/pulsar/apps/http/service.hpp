@@ -67,11 +67,11 @@ class service {
  private:
   static future<> accept(event_loop& loop, std::shared_ptr<connection_group> group, listener from) {
     try {
-      // Named: g++ 12 frees a closure twice that is made inside a co_await.
+      // Named: see make.hpp.
       auto serve_each = [group](unique_fd connected) {
         serve_connection(group, std::move(connected)).detach();
       };
-      co_await accept_each(loop, std::move(from), std::move(serve_each));
+      co_await accept_each(loop, std::move(from), serve_each);
     } catch (...) {
       const auto why = std::current_exception();
       if (!pulsar::detail::is_cancelled(why)) {

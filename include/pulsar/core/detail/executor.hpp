@@ -227,7 +227,8 @@ template <class F, class R>
 class pool_job_of final : public pool_job {
  public:
   using result = R;
-  explicit pool_job_of(F&& f) : function_(std::move(f)) {}
+  template <class G>
+  explicit pool_job_of(G&& f) : function_(std::forward<G>(f)) {}
   ~pool_job_of() override {
     if constexpr (!std::is_void_v<R>) {
       if (value_ != nullptr) value_->~R();

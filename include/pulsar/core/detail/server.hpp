@@ -13,6 +13,7 @@
 #include <pulsar/core/detail/waiters.hpp>
 #include <pulsar/core/listener.hpp>
 #include <pulsar/core/log.hpp>
+#include <pulsar/core/make.hpp>
 #include <pulsar/core/resolve.hpp>
 #include <pulsar/core/stream.hpp>
 
@@ -32,16 +33,18 @@ namespace pulsar::detail {
 
 using connection_handler = std::function<future<>(stream)>;
 
-template <class Handler>
-connection_handler checked_handler(Handler handler) {
-  constexpr bool fits = std::is_invocable_r_v<future<>, Handler&, stream>;
-  constexpr bool copies = std::is_copy_constructible_v<Handler>;
+template <class Given>
+connection_handler checked_handler(Given&& handler) {
+  using kept = std::decay_t<Given>;
+  refuse_temporaries<Given>();
+  constexpr bool fits = std::is_invocable_r_v<future<>, kept&, stream>;
+  constexpr bool copies = std::is_copy_constructible_v<kept>;
   static_assert(fits,
                 "the handler of start_server is called with a pulsar::stream and must return a "
                 "pulsar::future<>");
   static_assert(copies, "the handler of start_server must be copyable: capture a std::shared_ptr");
   if constexpr (fits && copies) {
-    return connection_handler(std::move(handler));
+    return connection_handler(std::forward<Given>(handler));
   } else {
     return nullptr;
   }
