@@ -4,11 +4,12 @@
 #include <pulsar/core/timeout.hpp>
 
 #include <fcntl.h>
-#include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "support/coro_test.hpp"
+#include "support/recorders.hpp"
+#include "support/scratch_directory.hpp"
 
 #include <chrono>
 #include <cstddef>
@@ -27,17 +28,12 @@ using pulsar::as_result;
 using pulsar::errc;
 using pulsar::event_loop;
 using pulsar::future;
-using pulsar::promise;
 using pulsar::server;
 using pulsar::stream;
 using pulsar::transport;
 using pulsar::unique_fd;
 
 namespace {
-
-std::string_view text_of(std::span<const std::byte> data) {
-  return {reinterpret_cast<const char*>(data.data()), data.size()};
-}
 
 /// Sends back what it is told; "QUIT" ends the connection.
 struct echo : pulsar::protocol {
@@ -48,40 +44,6 @@ struct echo : pulsar::protocol {
   }
   void connection_lost(std::error_code) override { line = transport(); }
   transport line{};
-};
-
-/// Collects what comes.
-struct collector : pulsar::protocol {
-  void connection_made(transport& by) override {
-    line = by;
-    notes += "made;";
-  }
-  void data_received(std::span<const std::byte> data) override {
-    got += text_of(data);
-    changed();
-  }
-  void connection_lost(std::error_code why) override {
-    notes += "lost;";
-    reason = why;
-    line = transport();
-    changed();
-  }
-  void pause_writing() override { notes += "pause;"; }
-  void resume_writing() override {
-    notes += "resume;";
-    changed();
-  }
-
-  void changed() {
-    if (waiting) std::exchange(waiting, std::nullopt)->set_value();
-  }
-  future<> change() { return waiting.emplace().get_future(); }
-
-  transport line{};
-  std::string got{};
-  std::string notes{};
-  std::error_code reason{};
-  std::optional<promise<>> waiting{};
 };
 
 const auto new_echo = [] { return std::make_shared<echo>(); };
@@ -165,23 +127,19 @@ TEST_SUITE("connections") {
 
   CORO_TEST_CASE_REAL("Unix sockets: connections by path") {
     auto& loop = event_loop::current();
-    char directory[] = "/tmp/pulsar-connections-XXXXXX";
-    CHECK(::mkdtemp(directory) != nullptr);
-    const std::string path = std::string(directory) + "/socket";
-    {
-      server s = co_await loop.create_unix_server(new_echo, path);
-      auto client = co_await loop.create_unix_connection(new_collector, path);
-      CHECK(client.first.peer_address().to_string() == "unix:" + path);
-      client.first.write("by path");
-      co_await wait_for_text(client.second, "by path");
-      client.first.write_eof();
-      co_await client.second->change();
-      CHECK(client.second->notes == "made;lost;");
-      s.close();
-      CHECK(s.is_closed());
-      co_await s.wait_closed();
-    }
-    ::rmdir(directory);
+    const scratch_directory directory;
+    const std::string path = directory.path("socket");
+    server s = co_await loop.create_unix_server(new_echo, path);
+    auto client = co_await loop.create_unix_connection(new_collector, path);
+    CHECK(client.first.peer_address().to_string() == "unix:" + path);
+    client.first.write("by path");
+    co_await wait_for_text(client.second, "by path");
+    client.first.write_eof();
+    co_await client.second->change();
+    CHECK(client.second->notes == "made;lost;");
+    s.close();
+    CHECK(s.is_closed());
+    co_await s.wait_closed();
   }
 
   CORO_TEST_CASE_REAL("several addresses and both families, one server") {

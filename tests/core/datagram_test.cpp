@@ -6,10 +6,10 @@
 #include <doctest/doctest.h>
 #include <support/coro_test.hpp>
 #include <support/futures.hpp>
-#include <unistd.h>
+#include <support/scratch_directory.hpp>
 
 #include <chrono>
-#include <cstdio>
+#include <cstddef>
 #include <string>
 #include <vector>
 
@@ -37,9 +37,9 @@ future<datagram_socket> bound(std::string where = "127.0.0.1:0") {
   return open_datagram_socket(options);
 }
 
-future<datagram_socket> connected_to(const datagram_socket& other) {
+future<datagram_socket> connected_to(const datagram_socket& other,
+                                     datagram_endpoint_options options = {}) {
   const std::string where = other.local_address().to_string();
-  datagram_endpoint_options options;
   options.remote = where;
   return open_datagram_socket(options);
 }
@@ -159,13 +159,16 @@ TEST_SUITE("datagram") {
   }
 
   CORO_TEST_CASE_REAL("Unix datagram sockets wait when the other side does not read") {
-    const std::string path = "/tmp/pulsar_datagram_test_" + std::to_string(::getpid());
-    ::unlink(path.c_str());
-    datagram_socket at = co_await bound("unix:" + path);
+    const scratch_directory directory;
+    datagram_socket at = co_await bound(directory.unix_socket());
     datagram_socket client = co_await connected_to(at);
     std::vector<future<>> sends;
     while (sends.empty() || sends.back().done()) {
       REQUIRE(sends.size() < 100'000);
+      sends.push_back(client.send("number " + std::to_string(sends.size())));
+    }
+    // Who stands behind another one has a copy, too.
+    for (int i = 0; i < 3; ++i) {
       sends.push_back(client.send("number " + std::to_string(sends.size())));
     }
     const std::size_t count = sends.size();
@@ -174,7 +177,34 @@ TEST_SUITE("datagram") {
       CHECK(d.data == "number " + std::to_string(i));
     }
     co_await std::move(sends.back());
-    ::unlink(path.c_str());
+  }
+
+  CORO_TEST_CASE_REAL("sends that nobody awaits are kept up to a limit, and fail beyond it") {
+    const scratch_directory directory;
+    datagram_socket at = co_await bound(directory.unix_socket());
+    datagram_socket client =
+        co_await connected_to(at, {.write_limit = 10'000});
+    std::vector<future<>> sends;
+    while (sends.empty() || sends.back().done()) {
+      REQUIRE(sends.size() < 100'000);
+      sends.push_back(client.send(std::string(1000, 'x')));
+    }
+    std::size_t waiting = 0;
+    for (; !sends.back().done(); ++waiting) sends.push_back(client.send(std::string(1000, 'x')));
+    CHECK(waiting > 1);
+    CHECK(waiting < 10);
+    const auto refused = co_await as_result(std::move(sends.back()));
+    CHECK(code_of(refused) == std::errc::no_buffer_space);
+    CHECK(refused.message().find("await each send before the next") != std::string::npos);
+    // One that is given up makes room.
+    sends.pop_back();
+    sends.pop_back();
+    sends.push_back(client.send(std::string(1000, 'y')));
+    CHECK_FALSE(sends.back().done());
+    datagram d;
+    while (!d.data.starts_with('y')) d = co_await at.receive_from();
+    co_await std::move(sends.back());
+    co_await client.send("z");
   }
 
   CORO_TEST_CASE_REAL("what cannot be opened is told") {

@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include <pulsar/core/datagram_transport.hpp>
+#include <pulsar/core/descriptor.hpp>
 #include <pulsar/core/result.hpp>
 #include <pulsar/core/timeout.hpp>
 
 #include <asio/ip/udp.hpp>
-#include <stdlib.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include "support/coro_test.hpp"
+#include "support/recorders.hpp"
+#include "support/scratch_directory.hpp"
 
+#include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <memory>
@@ -31,45 +33,7 @@ using pulsar::future;
 
 namespace {
 
-struct recorder : pulsar::datagram_protocol {
-  void connection_made(datagram_transport& by) override {
-    socket = by;
-    notes += "made;";
-  }
-  void datagram_received(std::span<const std::byte> data, const address::endpoint& from) override {
-    notes.append(reinterpret_cast<const char*>(data.data()), data.size()).append(";");
-    sender = from;
-    if (echoes) socket.sendto(data, from);
-    changed();
-  }
-  void error_received(std::error_code why) override {
-    notes += "error;";
-    last_error = why;
-    changed();
-  }
-  void connection_lost(std::error_code) override {
-    notes += "lost;";
-    changed();
-  }
-  void pause_writing() override { notes += "pause;"; }
-  void resume_writing() override {
-    notes += "resume;";
-    changed();
-  }
-
-  void changed() {
-    if (waiting) std::exchange(waiting, std::nullopt)->set_value();
-  }
-  /// Until something happens.
-  future<> change() { return waiting.emplace().get_future(); }
-
-  datagram_transport socket{};
-  address::endpoint sender{};
-  std::string notes{};
-  std::error_code last_error{};
-  std::optional<pulsar::promise<>> waiting{};
-  bool echoes = false;
-};
+using recorder = datagram_recorder;
 
 const auto new_recorder = [] { return std::make_shared<recorder>(); };
 const auto new_echo = [] {
@@ -77,6 +41,12 @@ const auto new_echo = [] {
   made->echoes = true;
   return made;
 };
+
+// As small as the system lets it be.
+void shrink_send_buffer(int fd) {
+  const int size = 1;
+  CHECK(::setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof size) == 0);
+}
 
 address::endpoint at(const datagram_transport& socket) { return socket.local_address().resolve(); }
 
@@ -136,14 +106,10 @@ TEST_SUITE("datagram_transport") {
 
   CORO_TEST_CASE_REAL("what a full socket does not take waits, and pauses the writer") {
     auto& loop = event_loop::current();
-    char directory[] = "/tmp/pulsar-datagram-XXXXXX";
-    CHECK(::mkdtemp(directory) != nullptr);
-    const std::string path = std::string(directory) + "/socket";
-    const std::string where = "unix:" + path;
+    const scratch_directory directory;
+    const std::string where = directory.unix_socket();
     auto reader = co_await loop.create_datagram_endpoint(new_recorder, {.local = where});
     auto writer = co_await loop.create_datagram_endpoint(new_recorder, {.remote = where});
-    ::unlink(path.c_str());
-    ::rmdir(directory);
     recorder& told = *writer.second;
     writer.first.set_write_buffer_limits(10'000, 1'000);
     int sent = 0;
@@ -158,6 +124,83 @@ TEST_SUITE("datagram_transport") {
       expected += std::string(1000, static_cast<char>('a' + i % 26)) + ';';
     while (reader.second->notes.size() < expected.size()) co_await reader.second->change();
     CHECK(reader.second->notes == expected);
+  }
+
+  CORO_TEST_CASE_REAL("what is beyond the limit is dropped, which is told once, and later ones go") {
+    auto& loop = event_loop::current();
+    const scratch_directory directory;
+    const std::string where = directory.unix_socket();
+    auto reader = co_await loop.create_datagram_endpoint(new_recorder, {.local = where});
+    auto writer = co_await loop.create_datagram_endpoint(
+        new_recorder, {.remote = where, .write_limit = 20'000});
+    recorder& told = *writer.second;
+    shrink_send_buffer(writer.first.native_handle());
+    std::size_t kept = 0;
+    for (int i = 0; i < 1000; ++i) {
+      writer.first.send(std::string(1000, 'x'));
+      writer.first.send("");  // costs its place too
+      kept = std::max(kept, writer.first.get_write_buffer_size());
+    }
+    CHECK(kept > 10'000);
+    CHECK(kept <= 20'000);
+    CHECK(told.notes == "made;");  // never inside `send`
+    co_await told.change();
+    CHECK(told.notes == "made;error;");
+    CHECK(told.last_error == std::errc::no_buffer_space);
+    CHECK_FALSE(writer.first.is_closing());
+    while (writer.first.get_write_buffer_size() > 0) co_await reader.second->change();
+    reader.second->notes.clear();
+    writer.first.send("later");
+    while (reader.second->notes.find("later;") == std::string::npos) {
+      co_await reader.second->change();
+    }
+    CHECK(told.notes == "made;error;");
+  }
+
+  TEST_CASE("one who does not read does not have the loop ask again and again") {
+    event_loop loop;
+    const scratch_directory directory;
+    const pulsar::unique_fd deaf(::socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+    const auto to = address(directory.unix_socket()).resolve();
+    REQUIRE(::bind(deaf.get(), to.data(), static_cast<socklen_t>(to.size())) == 0);
+    const std::string mine = "unix:" + directory.path("mine");
+    auto writer = loop.run_until_complete(
+        [&] { return loop.create_datagram_endpoint(new_recorder, {.local = mine}); });
+    // It is connected to nobody, and so the system calls it writable all the time.
+    int sent = 0;
+    for (; writer.first.get_write_buffer_size() == 0 && sent < 100'000; ++sent) {
+      writer.first.sendto("x", to);
+    }
+    bool over = false;
+    loop.call_later(100ms, [&] { over = true; });
+    int handlers = 0;
+    loop.context().restart();
+    while (!over) {
+      loop.context().run_one();
+      ++handlers;
+    }
+    CHECK(handlers < 100);
+    CHECK(writer.first.get_write_buffer_size() > 0);
+    char byte;
+    for (; sent > 0; --sent) {
+      while (::recv(deaf.get(), &byte, 1, MSG_DONTWAIT) != 1) loop.context().run_one();
+    }
+    CHECK(writer.first.get_write_buffer_size() == 0);
+  }
+
+  CORO_TEST_CASE_REAL("a peer that goes while datagrams wait for it is an error for each, and no end") {
+    auto& loop = event_loop::current();
+    const scratch_directory directory;
+    const std::string where = directory.unix_socket();
+    auto reader = co_await loop.create_datagram_endpoint(new_recorder, {.local = where});
+    auto writer = co_await loop.create_datagram_endpoint(new_recorder, {.remote = where});
+    while (writer.first.get_write_buffer_size() == 0) writer.first.send("x");
+    reader.first.abort();
+    while (writer.second->notes.find("error;") == std::string::npos) {
+      co_await writer.second->change();
+    }
+    CHECK_FALSE(writer.first.is_closing());
+    CHECK(writer.first.get_write_buffer_size() == 0);
   }
 
   CORO_TEST_CASE_REAL("one that floods does not keep the loop to itself") {

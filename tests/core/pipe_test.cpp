@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "support/coro_test.hpp"
+#include "support/scratch_directory.hpp"
 
 #include <chrono>
 #include <string>
@@ -194,15 +195,12 @@ TEST_SUITE("pipe") {
 
   CORO_TEST_CASE_REAL("a FIFO is read until all who write have gone") {
     auto& loop = event_loop::current();
-    char directory[] = "/tmp/pulsar-fifo-XXXXXX";
-    CHECK(::mkdtemp(directory) != nullptr);
-    const std::string path = std::string(directory) + "/fifo";
+    const scratch_directory directory;
+    const std::string path = directory.path("fifo");
     CHECK(::mkfifo(path.c_str(), 0600) == 0);
     unique_fd reader(::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
     unique_fd one(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
     unique_fd two(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
-    ::unlink(path.c_str());
-    ::rmdir(directory);
     stream out = co_await loop.connect_read_pipe(std::move(reader));
     auto all = out.read_to_end();
     CHECK(::write(one.get(), "1", 1) == 1);

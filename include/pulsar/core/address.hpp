@@ -10,8 +10,8 @@
 ///     where.to_string();                 // "[::1]:8060"
 ///     auto endpoint = where.resolve();   // for bind and connect
 ///
-/// Text that is no address is refused with a sentence that says what is wrong with it. For log lines:
-/// address_format.hpp.
+/// Text that is no address is refused with a sentence that says what is wrong with it. In log
+/// lines: address_format.hpp.
 
 #include <pulsar/core/error.hpp>
 

@@ -28,6 +28,7 @@
 #include <sys/socket.h>
 
 #include <cstddef>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -59,8 +60,12 @@ class datagram_socket {
   /// Takes over a datagram socket, which becomes non-blocking. Throws `std::errc::invalid_argument`
   /// for another descriptor.
   explicit datagram_socket(unique_fd socket, event_loop& loop = event_loop::current())
+      : datagram_socket(std::move(socket), datagram_endpoint_options(), loop) {}
+  /// The same with the `write_limit` of `options`.
+  datagram_socket(unique_fd socket, const datagram_endpoint_options& options, event_loop& loop)
       : core_(new detail::datagram_socket_core(loop,
-                                               detail::check_datagram_socket(std::move(socket)))) {}
+                                               detail::check_datagram_socket(std::move(socket)),
+                                               options.write_limit)) {}
   datagram_socket(datagram_socket&&) noexcept = default;
   datagram_socket& operator=(datagram_socket&& other) noexcept {
     if (this != &other) {
@@ -79,12 +84,13 @@ class datagram_socket {
   }
 
   /// Done when the system has taken `data` as one datagram for `to`, an `address`, which must be no
-  /// name, or an endpoint. If that has to wait, a copy does. Throws the system's error,
-  /// `std::errc::message_size` for what is too long for a datagram, and as `receive_from`.
+  /// name, or an endpoint. If that has to wait, a copy does, unless the copies would be more than
+  /// `datagram_endpoint_options::write_limit`: `std::errc::no_buffer_space`, nobody awaits. Throws
+  /// the system's error, `std::errc::message_size` for what is too long for a datagram, and as
+  /// `receive_from`.
   template <class Where>
   future<> send_to(std::span<const std::byte> data, const Where& to) {
-    return core_->call<void>("send_to", detail::direction::out,
-                             detail::send_datagram_call{data, detail::endpoint_of(to)});
+    return core_->send("send_to", data, detail::endpoint_of(to));
   }
   template <class Where>
   future<> send_to(std::string_view text, const Where& to) {
@@ -93,7 +99,7 @@ class datagram_socket {
 
   /// The same to `datagram_endpoint_options::remote`.
   future<> send(std::span<const std::byte> data) {
-    return core_->call<void>("send", detail::direction::out, detail::send_datagram_call{data, {}});
+    return core_->send("send", data, std::nullopt);
   }
   future<> send(std::string_view text) { return send(std::as_bytes(std::span(text))); }
 
@@ -115,8 +121,9 @@ namespace detail {
 
 template <class = void>
 future<datagram_socket> open_datagrams(event_loop& loop, datagram_settings settings) {
+  const datagram_endpoint_options options{.write_limit = settings.write_limit};
   unique_fd fd = co_await open_datagram_socket(loop, std::move(settings));
-  co_return datagram_socket(std::move(fd), loop);
+  co_return datagram_socket(std::move(fd), options, loop);
 }
 
 }  // namespace detail
@@ -129,7 +136,7 @@ future<datagram_socket> open_datagrams(event_loop& loop, datagram_settings setti
 inline future<datagram_socket> open_datagram_socket(const datagram_endpoint_options& options,
                                                     event_loop& loop = event_loop::current()) {
   detail::datagram_settings settings{std::nullopt, std::nullopt, options.reuse_port,
-                                     options.broadcast, options.ipv6_only};
+                                     options.broadcast, options.ipv6_only, options.write_limit};
   if (!options.local.empty()) settings.local.emplace(options.local);
   if (!options.remote.empty()) settings.remote.emplace(options.remote);
   return detail::open_datagrams(loop, std::move(settings));

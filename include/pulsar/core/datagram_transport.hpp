@@ -57,6 +57,9 @@ struct datagram_endpoint_options {
   bool broadcast = false;
   /// False: "[::]" takes IPv4 too.
   bool ipv6_only = true;
+  /// How many bytes may wait to be sent, default 16 MiB, each datagram with what it takes to keep
+  /// it. What is sent beyond is not kept: `std::errc::no_buffer_space`.
+  std::size_t write_limit = 16 * 1024 * 1024;
 };
 
 /// Refers to one datagram socket, as every copy of it does; otherwise as `transport`.
@@ -66,7 +69,9 @@ class datagram_transport {
   explicit operator bool() const noexcept { return static_cast<bool>(core_); }
 
   /// Sends `data` as one datagram, now or as soon as the system takes it, to an endpoint of any
-  /// kind. What fails is told to `error_received`. Nothing once it is closing.
+  /// kind. What fails is told to `error_received`; so is, once until there is room again, what is
+  /// beyond `datagram_endpoint_options::write_limit` and dropped: heed `pause_writing`. Nothing
+  /// once it is closing.
   template <class Endpoint>
   void sendto(std::span<const std::byte> data, const Endpoint& to) {
     const address::endpoint where(to);
@@ -82,7 +87,8 @@ class datagram_transport {
   }
   void send(std::string_view text) { send(std::as_bytes(std::span(text))); }
 
-  /// Marks in bytes that wait to be sent, default 64 KiB and a quarter of it.
+  /// Marks in bytes that wait to be sent, each datagram with what it takes to keep it, default 64
+  /// KiB and a quarter of it. Above `high` the protocol is told to pause, down at `low` to go on.
   void set_write_buffer_limits(std::size_t high, std::size_t low) noexcept {
     if (core_) core_->limit_writing(high, low < high ? low : high);
   }
@@ -132,9 +138,10 @@ class datagram_core_of_protocol final : public datagram_core {
 template <class P>
 future<std::pair<datagram_transport, std::shared_ptr<P>>> open_datagram_endpoint(
     event_loop& loop, std::shared_ptr<P> told, datagram_settings settings) {
+  const std::size_t limit = settings.write_limit;
   unique_fd fd = co_await open_datagram_socket(loop, std::move(settings));
   const counted_pointer<datagram_core> core(
-      new datagram_core_of_protocol(loop, std::move(fd), told));
+      new datagram_core_of_protocol(loop, std::move(fd), told, limit));
   co_await sleep(std::chrono::seconds(0), loop);  // connection_made is called from the loop
   core->start();
   co_return std::pair<datagram_transport, std::shared_ptr<P>>(
@@ -164,7 +171,7 @@ auto event_loop::create_datagram_endpoint(Factory&& factory, Options options) {
   check_open("create_datagram_endpoint");
   const datagram_endpoint_options& given = options;
   detail::datagram_settings settings{std::nullopt, std::nullopt, given.reuse_port, given.broadcast,
-                                     given.ipv6_only};
+                                     given.ipv6_only, given.write_limit};
   if (!given.local.empty()) settings.local.emplace(given.local);
   if (!given.remote.empty()) settings.remote.emplace(given.remote);
   return detail::open_datagram_endpoint(*this, std::shared_ptr<made>(factory()),

@@ -69,6 +69,14 @@ struct receive_datagram_call {
   Datagram given{};
 };
 
+/// What waits to be sent at one socket.
+struct datagram_backlog : counted {
+  explicit datagram_backlog(std::size_t most) noexcept : limit(most) {}
+  const std::size_t limit;
+  std::size_t size = 0;
+};
+
+/// A copy of what has to wait stands in it, and in the backlog of its socket.
 struct send_datagram_call {
   static constexpr const char* name = "sending a datagram";
 
@@ -78,26 +86,43 @@ struct send_datagram_call {
     if (::sendto(fd, data.data(), data.size(), MSG_DONTWAIT | MSG_NOSIGNAL, where, size) >= 0) {
       return 0;
     }
-    const int code = failure_of_call();
-    if (code == must_wait && kept.empty() && !data.empty()) {
-      kept.assign(reinterpret_cast<const char*>(data.data()), data.size());
-      data = std::as_bytes(std::span(kept));
-    }
-    return code;
+    return failure_of_call();
   }
 
-  send_datagram_call(std::span<const std::byte> d, std::optional<address::endpoint> t) noexcept
-      : data(d), to(t) {}
+  // It has to wait, be it for its turn.
+  void keep() {
+    const std::size_t mine = data.size() + sizeof(send_datagram_call);
+    if (backlog->size + mine > backlog->limit) {
+      throw error(std::make_error_code(std::errc::no_buffer_space),
+                  std::to_string(backlog->size) +
+                      " bytes of datagrams wait to be sent: await each send before the next, or "
+                      "raise datagram_endpoint_options::write_limit");
+    }
+    kept.assign(reinterpret_cast<const char*>(data.data()), data.size());
+    data = std::as_bytes(std::span(kept));
+    backlog->size += cost = mine;
+  }
+
+  send_datagram_call(std::span<const std::byte> d,
+                     std::optional<address::endpoint> t,
+                     counted_pointer<datagram_backlog> b) noexcept
+      : data(d), to(t), backlog(std::move(b)) {}
   send_datagram_call(send_datagram_call&&) = default;  // before it has waited
+  ~send_datagram_call() {
+    if (backlog) backlog->size -= cost;
+  }
 
   std::span<const std::byte> data;
   std::optional<address::endpoint> to;
+  counted_pointer<datagram_backlog> backlog;
+  std::size_t cost = 0;
   std::string kept{};
 };
 
 class datagram_socket_core : public counted_here {
  public:
-  datagram_socket_core(event_loop& loop, unique_fd fd) noexcept : loop_(loop), fd_(std::move(fd)) {}
+  datagram_socket_core(event_loop& loop, unique_fd fd, std::size_t write_limit)
+      : loop_(loop), fd_(std::move(fd)), backlog_(new datagram_backlog(write_limit)) {}
   ~datagram_socket_core() override { close(); }
 
   template <class T, class Call>
@@ -106,6 +131,12 @@ class datagram_socket_core : public counted_here {
     if (loop == nullptr) throw error(errc::loop_closed, what);
     if (!fd_) throw error(errc::closed, what);
     return make_socket_call<T>(*loop, fd_.get(), where, std::move(made));
+  }
+
+  future<> send(const char* what,
+                std::span<const std::byte> data,
+                std::optional<address::endpoint> to) {
+    return call<void>(what, direction::out, send_datagram_call(data, to, backlog_));
   }
 
   void close() noexcept {
@@ -127,6 +158,7 @@ class datagram_socket_core : public counted_here {
  private:
   const loop_ref loop_;
   unique_fd fd_;
+  const counted_pointer<datagram_backlog> backlog_;
 };
 
 }  // namespace pulsar::detail

@@ -17,6 +17,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstddef>
 #include <deque>
 #include <exception>
@@ -35,8 +36,9 @@ class datagram_core : public counted_here {
  public:
   datagram_core(event_loop& loop,
                 unique_fd socket,
-                std::shared_ptr<datagram_protocol> told) noexcept
-      : loop_(loop), fd_(std::move(socket)), protocol_(std::move(told)) {}
+                std::shared_ptr<datagram_protocol> told,
+                std::size_t limit) noexcept
+      : loop_(loop), fd_(std::move(socket)), protocol_(std::move(told)), limit_(limit) {}
 
   /// To be called from the loop.
   void start() {
@@ -58,14 +60,14 @@ class datagram_core : public counted_here {
       if (code == 0) return;
       if (code != EAGAIN) return tell_later(code);
     }
+    if (unsent_ + cost_of(data.size()) > limit_) {
+      if (!std::exchange(overflowed_, true)) tell_later(ENOBUFS);
+      return;
+    }
     queue_.push_back({std::string(reinterpret_cast<const char*>(data.data()), data.size()),
                       to != nullptr ? *to : address::endpoint(), to != nullptr});
-    unsent_ += data.size();
-    if (queue_.size() == 1) {
-      table().set(fd_.get(), direction::out, [alive = alive_.lock()] {
-        if (alive) alive->of->on_writable();
-      });
-    }
+    unsent_ += cost_of(data.size());
+    if (queue_.size() == 1) watch_writable();
     pause_if_high();
   }
 
@@ -104,6 +106,7 @@ class datagram_core : public counted_here {
     address::endpoint to;
     bool has_address;
   };
+  static constexpr std::size_t cost_of(std::size_t size) noexcept { return size + sizeof(datagram); }
 
   // What the loop keeps. With it goes the protocol, which may own a transport and so this.
   struct life {
@@ -119,6 +122,24 @@ class datagram_core : public counted_here {
   };
 
   descriptor_table& table() { return loop_access::local<descriptor_table>(*loop_.get()); }
+
+  void watch_writable() {
+    table().set(fd_.get(), direction::out, [alive = alive_.lock()] {
+      if (alive) alive->of->on_writable();
+    });
+  }
+
+  // It says that it is writable, and takes nothing: a Unix socket without a peer knows only of its
+  // own buffer, not of that of the one who does not read.
+  void try_again_later() noexcept {
+    try {
+      loop_.get()->call_later(std::chrono::milliseconds(10), [alive = alive_.lock()] {
+        if (alive && !alive->of->lost_) alive->of->watch_writable();
+      });
+      unwatch(direction::out);
+    } catch (...) {  // then it is asked again at once
+    }
+  }
 
   void unwatch(direction what) noexcept {
     event_loop* const loop = loop_.get();
@@ -188,16 +209,19 @@ class datagram_core : public counted_here {
   }
 
   void on_writable() noexcept {
+    const std::size_t before = queue_.size();
     for (int i = 0; i < most_at_once && !queue_.empty() && !lost_; ++i) {
       const datagram& next = queue_.front();
       const int code =
           send_now(std::as_bytes(std::span(next.data)), next.has_address ? &next.to : nullptr);
       if (code == EAGAIN) break;
-      unsent_ -= next.data.size();
+      unsent_ -= cost_of(next.data.size());
+      overflowed_ = false;
       queue_.pop_front();
       if (code != 0) tell_error(code);
     }
     if (lost_) return;
+    if (queue_.size() == before) return try_again_later();
     if (queue_.empty()) unwatch(direction::out);
     if (write_paused_ && unsent_ <= low_) {
       write_paused_ = false;
@@ -237,9 +261,11 @@ class datagram_core : public counted_here {
   std::weak_ptr<life> alive_;
   std::deque<datagram> queue_;
   std::size_t unsent_ = 0;
+  const std::size_t limit_;
   std::size_t high_ = 64 * 1024;
   std::size_t low_ = 16 * 1024;
   bool write_paused_ = false;
+  bool overflowed_ = false;  // and it was told
   bool closing_ = false;
   bool lost_ = false;
 };
@@ -253,6 +279,7 @@ struct datagram_settings {
   bool reuse_port;
   bool broadcast;
   bool ipv6_only;
+  std::size_t write_limit;
 };
 
 template <class = void>
