@@ -67,6 +67,25 @@ future<> until(F there) {
   while (!there()) co_await pulsar::sleep(1ms);
 }
 
+// Takes its time to end, and says so.
+future<> note_end(stream peer, std::vector<std::string>& to) {
+  const auto ended = co_await as_result(peer.read_to_end());
+  if (code_of(ended) == errc::cancelled) to.push_back("cancelled");
+  co_await pulsar::sleep(1ms);
+  to.push_back("ended");
+}
+
+enum class way { ends, fails, cancelled };
+
+// The body of a server: has it serve `client`, and ends.
+future<> be_served(server& at, stream& client, future<>& self, way how) {
+  client = co_await connect(at.addresses()[0]);
+  co_await until([&] { return at.size() == 1; });
+  if (how == way::fails) throw pulsar::error(errc::malformed);
+  if (how == way::cancelled) self.cancel();
+  co_await pulsar::sleep(how == way::cancelled ? 1h : 0h);
+}
+
 struct log_lines {
   log_lines() {
     text.clear();
@@ -187,6 +206,88 @@ TEST_SUITE("server") {
     CHECK(end.empty());
     const auto refused = co_await as_result(connect(where));
     CHECK(code_of(refused) == std::errc::connection_refused);
+  }
+
+  // ---- the end, and what handlers refer to until then
+
+  CORO_TEST_CASE_REAL("stop cancels the handlers, and is done when the last has ended") {
+    const auto done = future_test::new_steps();
+    const auto handler = [done](stream peer) { return note_end(std::move(peer), *done); };
+    server at = co_await start_server(handler, "127.0.0.1:0");
+    stream client = co_await connect(at.addresses()[0]);
+    co_await until([&] { return at.size() == 1; });
+    co_await at.stop();
+    CHECK(at.is_closed());
+    CHECK(at.size() == 0);
+    CHECK(*done == std::vector<std::string>{"cancelled", "ended"});
+    const std::string end = co_await client.read();
+    CHECK(end.empty());
+    co_await at.stop();
+  }
+
+  CORO_TEST_CASE_REAL("with grace stop lets a handler end by itself") {
+    const auto done = future_test::new_steps();
+    const auto handler = [done](stream peer) { return note_end(std::move(peer), *done); };
+    server at = co_await start_server(handler, "127.0.0.1:0");
+    stream client = co_await connect(at.addresses()[0]);
+    co_await until([&] { return at.size() == 1; });
+    auto stopping = at.stop(1h);
+    co_await pulsar::sleep(2ms);
+    CHECK_FALSE(stopping.done());
+    client.abort();
+    co_await std::move(stopping);
+    CHECK(*done == std::vector<std::string>{"ended"});
+  }
+
+  CORO_TEST_CASE_REAL("the grace ends in time, or by cancelling, and the handlers are waited for") {
+    for (const auto grace : {1ms, 3'600'000ms}) {
+      const auto done = future_test::new_steps();
+      const auto handler = [done](stream peer) { return note_end(std::move(peer), *done); };
+      server at = co_await start_server(handler, "127.0.0.1:0");
+      stream client = co_await connect(at.addresses()[0]);
+      co_await until([&] { return at.size() == 1; });
+      auto stopping = at.stop(grace);
+      if (grace < 1s) {
+        co_await std::move(stopping);
+      } else {
+        CHECK(stopping.cancel());
+        co_await pulsar::sleep(0ms);
+        CHECK(stopping.cancel());  // while it waits for the handler
+        const auto stopped = co_await as_result(std::move(stopping));
+        CHECK(code_of(stopped) == errc::cancelled);
+      }
+      CHECK(*done == std::vector<std::string>{"cancelled", "ended"});
+    }
+  }
+
+  CORO_TEST_CASE_REAL("under with_server handlers may use what goes behind it, however it ends") {
+    for (const way how : {way::ends, way::fails, way::cancelled}) {
+      stream client;
+      std::error_code code;
+      {
+        std::vector<std::string> done;
+        const auto handler = [&done](stream peer) { return note_end(std::move(peer), done); };
+        future<> running;
+        const auto body = [&, how](server& at) { return be_served(at, client, running, how); };
+        running = pulsar::with_server(start_server(handler, "127.0.0.1:0"), body);
+        try {
+          co_await running;
+        } catch (const pulsar::error& e) {
+          code = e.code();
+        }
+        CHECK(done == std::vector<std::string>{"cancelled", "ended"});
+      }
+      if (how == way::ends) CHECK(code == std::error_code());
+      if (how == way::fails) CHECK(code == errc::malformed);
+      if (how == way::cancelled) CHECK(code == errc::cancelled);
+    }
+  }
+
+  CORO_TEST_CASE_REAL("what keeps a server from starting is told by with_server") {
+    const auto body = [](server& at) { return at.wait_closed(); };
+    const auto failed =
+        co_await as_result(pulsar::with_server(start_server(&echo, "192.0.2.1:0"), body));
+    CHECK(code_of(failed) == std::errc::address_not_available);
   }
 
   CORO_TEST_CASE_REAL("over the bound of connections the next waits until one has ended") {

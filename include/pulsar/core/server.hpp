@@ -11,9 +11,19 @@
 ///
 ///     server s = co_await start_server(&greet, "127.0.0.1:0");
 ///     log::info("listening on {}", s.addresses()[0].to_string());
-///     co_await s.wait_closed();               // elsewhere: s.close()
+///     co_await work();
+///     co_await s.stop(5s);       // five seconds for those who are there, then they are cancelled
 ///
 /// What a handler throws ends its connection and no other one.
+///
+/// A handler that is cancelled goes on until it has ended, in later turns of the loop. What it
+/// refers to must live until then: wait for `stop`, or share it with the handler, or have
+/// `with_server` wait, which does so too when something throws:
+///
+///     chat_room room;
+///     const auto handler = [&room](stream peer) { return talk(std::move(peer), room); };
+///     const auto body = [](server& s) { return s.wait_closed(); };
+///     co_await with_server(start_server(handler, ":8060"), body);      // then room may go
 
 #include <pulsar/core/address.hpp>
 #include <pulsar/core/detail/server.hpp>
@@ -25,6 +35,7 @@
 #include <cstdint>
 #include <limits>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -41,7 +52,7 @@ struct server_options {
 };
 
 /// Listens on some addresses. Move-only; belongs to one loop and its thread. Its end closes it and
-/// cancels its handlers.
+/// cancels its handlers, and does not wait for them: see `stop`.
 class server {
  public:
   /// No server: nothing may be asked of it.
@@ -69,12 +80,20 @@ class server {
   void close() noexcept { core_->close(); }
   bool is_closed() const noexcept { return core_->closed; }
 
-  /// Cancels the handlers of all connections.
+  /// Cancels the handlers of all connections, which end in later turns of the loop.
   void cancel_connections() noexcept { core_->cancel_connections(); }
 
   /// Done when it is closed and no handler is left. Throws what has kept it from accepting,
   /// `errc::loop_closed`.
   future<> wait_closed() { return detail::wait_for_server(core_->open_loop(), core_); }
+
+  /// Closes it, lets the handlers go on for `grace`, cancels those that are left, and is done when
+  /// the last has ended. Cancelling it ends the grace and no more: it fails with `errc::cancelled`,
+  /// but not before the last handler has ended. Not for a handler, which would wait for itself.
+  /// Throws as `wait_closed`.
+  future<> stop(event_loop::duration grace = event_loop::duration::zero()) {
+    return detail::stop_server(core_->open_loop(), core_, grace);
+  }
 
  private:
   friend struct detail::server_access;
@@ -136,7 +155,8 @@ future<server> start_server(Handler&& handler,
                             std::vector<listener> at,
                             server_options options = {},
                             event_loop& loop = event_loop::current()) {
-  return detail::open_server_at<server>(loop, detail::checked_handler(std::forward<Handler>(handler)),
+  return detail::open_server_at<server>(loop,
+                                        detail::checked_handler(std::forward<Handler>(handler)),
                                         std::move(at), options.most_connections, options.stream);
 }
 template <class Handler>
@@ -147,6 +167,18 @@ future<server> start_server(Handler&& handler,
   std::vector<listener> one;
   one.push_back(std::move(at));
   return start_server(std::forward<Handler>(handler), std::move(one), options, loop);
+}
+
+/// Waits for a server that starts, calls `body(server)`, which returns a `future<>`, and stops the
+/// server when that is done, has failed or was cancelled: no handler is left when this is done.
+/// Throws what `body` throws, or what starting or `server::stop` does. With g++ 12 name a `body`
+/// that captures more than references and numbers: see make.hpp.
+template <class F>
+requires std::is_invocable_r_v < future<>, std::decay_t<F>
+&, server& > future<> with_server(future<server> starting, F&& body) {
+  detail::refuse_temporaries<F>();
+  return detail::server_with_body<server, std::decay_t<F>>(std::move(starting),
+                                                           std::forward<F>(body));
 }
 
 }  // namespace pulsar

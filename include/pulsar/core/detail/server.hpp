@@ -15,7 +15,9 @@
 #include <pulsar/core/log.hpp>
 #include <pulsar/core/make.hpp>
 #include <pulsar/core/resolve.hpp>
+#include <pulsar/core/result.hpp>
 #include <pulsar/core/stream.hpp>
+#include <pulsar/core/timeout.hpp>
 
 #include <asio/ip/address.hpp>
 
@@ -78,7 +80,7 @@ class server_core : public counted_here {
 
   event_loop& open_loop() const {
     event_loop* const open = loop.get();
-    if (open == nullptr) throw error(errc::loop_closed, "server::wait_closed");
+    if (open == nullptr) throw error(errc::loop_closed, "waiting for a server");
     return *open;
   }
 
@@ -87,6 +89,9 @@ class server_core : public counted_here {
     for (auto& each : accepting) each.cancel();
     tell();
   }
+
+  /// It accepts no more, and all handlers have ended.
+  bool has_ended() const noexcept { return listening == 0 && size == 0; }
 
   /// Lets go of accept loops that were cancelled; what they threw was told.
   void forget_accepting() noexcept {
@@ -234,8 +239,59 @@ future<> accept_streams(event_loop& loop, counted_pointer<server_core> core, lis
 
 template <class = void>
 future<> wait_for_server(event_loop& loop, counted_pointer<server_core> core) {
-  while (core->listening > 0 || core->size > 0) co_await core->changed.wait(loop);
+  while (!core->has_ended()) co_await core->changed.wait(loop);
   if (core->failure != nullptr) std::rethrow_exception(core->failure);
+}
+
+template <class = void>
+future<> wait_for_handlers(event_loop& loop, counted_pointer<server_core> core) {
+  while (!core->has_ended()) co_await core->changed.wait(loop);
+}
+
+template <class = void>
+future<> stop_server(event_loop& loop,
+                     counted_pointer<server_core> core,
+                     event_loop::duration grace) {
+  core->close();
+  std::exception_ptr cancelled;
+  const auto note = [&cancelled] {
+    if (!is_cancelled(std::current_exception())) throw;
+    cancelled = std::current_exception();
+  };
+  if (grace > event_loop::duration::zero() && !core->has_ended()) {
+    try {
+      auto waiting = with_timeout(wait_for_handlers(loop, core), grace);
+      co_await std::move(waiting);
+    } catch (const std::system_error& e) {
+      if (e.code() != errc::timed_out) note();
+    }
+  }
+  core->cancel_connections();
+  // Whoever is cancelled here waits all the same: the handlers use what goes when this is done.
+  while (!core->has_ended()) {
+    try {
+      co_await wait_for_handlers(loop, core);
+    } catch (const std::system_error&) {
+      note();
+    }
+  }
+  if (cancelled != nullptr) std::rethrow_exception(std::move(cancelled));
+  if (core->failure != nullptr) std::rethrow_exception(core->failure);
+}
+
+template <class Server, class F>
+future<> server_with_body(future<Server> starting, F body) {
+  Server server = co_await std::move(starting);
+  std::exception_ptr failure;
+  try {
+    future<> running = body(server);
+    co_await std::move(running);
+  } catch (...) {
+    failure = std::current_exception();
+  }
+  auto stopped = co_await as_result(server.stop());
+  if (failure == nullptr) failure = stopped.exception();
+  if (failure != nullptr) std::rethrow_exception(std::move(failure));
 }
 
 /// The numbers of an address that may be a name.
