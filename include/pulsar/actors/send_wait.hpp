@@ -53,7 +53,7 @@ void report_to(event_loop& loop, F&& f) noexcept {
 /// An argument on its way to another thread, where `send` gets it as if it had been named there.
 template <class T>
 decltype(auto) hand_on(T& kept) {
-  if constexpr (freed_twice<T>) {
+  if constexpr (is_freed_twice<T>()) {
     return moved(kept);
   } else {
     return std::move(kept);
