@@ -17,6 +17,7 @@
 #include <pulsar/core/buffer.hpp>
 #include <pulsar/core/channel.hpp>
 #include <pulsar/core/child.hpp>
+#include <pulsar/core/close_lingering.hpp>
 #include <pulsar/core/codec.hpp>
 #include <pulsar/core/connect.hpp>
 #include <pulsar/core/connections.hpp>

@@ -162,7 +162,8 @@ class stream {
 
   /// Ends reading, sends what is unsent, and closes. Fails with what kept bytes from going.
   /// Cancelling or dropping it is `abort()`; `detach()` lets it go on without the stream, as long
-  /// as the other side takes.
+  /// as the other side takes. What the other side has sent and nobody has read makes TCP reset the
+  /// connection, which can take from it what it was sent last: see `close_lingering`.
   future<> close();
 
   /// Closes now. What is unsent is lost, and over TCP the other side sees a failure (a reset). Over
