@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <netinet/tcp.h>
 #include <support/coro_test.hpp>
+#include <support/full_listener.hpp>
 #include <support/futures.hpp>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -51,20 +52,6 @@ address unused_port() {
   const listener taken(address("127.0.0.1:0"));
   return taken.local();
 }
-
-// Somebody who listens and never accepts: who comes late is not answered.
-struct full_listener {
-  full_listener() : at(address("127.0.0.1:0"), {.backlog = 0}) {
-    const auto to = at.local().resolve();
-    for (int i = 0; i < 3; ++i) {
-      unique_fd fd(::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-      static_cast<void>(::connect(fd.get(), to.data(), static_cast<socklen_t>(to.size())));
-      waiting.push_back(std::move(fd));
-    }
-  }
-  listener at;
-  std::vector<unique_fd> waiting;
-};
 
 }  // namespace
 
@@ -147,6 +134,22 @@ TEST_SUITE("connect") {
     const full_listener silent;
     const auto r = co_await as_result(with_timeout(connect(silent.at.local()), 30ms));
     CHECK(code_of(r) == errc::timed_out);
+  }
+
+  CORO_TEST_CASE_REAL("one that does not answer is given up when the time is up, and named") {
+    CHECK(pulsar::connect_options().timeout == 30s);
+    const full_listener silent;
+    const auto r = co_await as_result(connect(silent.at.local(), {.timeout = 30ms}));
+    CHECK(code_of(r) == errc::timed_out);
+    CHECK(r.message().find("cannot connect to " + silent.at.local().to_string() +
+                           ": it does not answer; is a firewall between?") == 0);
+    const auto late =
+        co_await as_result(with_timeout(connect(silent.at.local(), {.timeout = 0ms}), 30ms));
+    CHECK(late.message().find("cannot connect") == std::string::npos);
+    pulsar::server at = co_await pulsar::start_server(&greet, "127.0.0.1:0");
+    stream s = co_await connect(at.addresses()[0], {.timeout = 0ms});
+    const std::string line = co_await s.read_line();
+    CHECK(line == "hello\n");
   }
 
   CORO_TEST_CASE_REAL("an address that stalls is overtaken by the next one") {

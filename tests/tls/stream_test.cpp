@@ -7,6 +7,7 @@
 
 #include <doctest/doctest.h>
 #include <support/coro_test.hpp>
+#include <support/full_listener.hpp>
 #include <support/tls.hpp>
 
 #include <atomic>
@@ -429,6 +430,22 @@ TEST_SUITE("tls.stream") {
     const auto end = co_await as_result(stranger.read_to_end());
     const auto refused = co_await as_result(tls::connect(at.addresses()[0].to_string()));
     CHECK(code_of(refused) == tls::errc::unknown_issuer);
+  }
+
+  CORO_TEST_CASE_REAL(
+      "a server that does not answer is given up, its connection and its handshake") {
+    const full_listener silent;
+    tls::connect_options options;
+    options.tcp.timeout = 10ms;
+    auto r = co_await as_result(tls::connect(silent.at.local(), test().client(), options));
+    CHECK(code_of(r) == pulsar::errc::timed_out);
+    CHECK(r.message().find("cannot connect to ") == 0);
+    const pulsar::listener mute(pulsar::address("127.0.0.1:0"));
+    options.tcp.timeout = 10s;
+    options.handshake_timeout = 10ms;
+    r = co_await as_result(tls::connect(mute.local(), test().client(), options));
+    CHECK(code_of(r) == pulsar::errc::timed_out);
+    CHECK(r.message().find("TLS handshake with ") == 0);
   }
 
   TEST_CASE("an echo answers openssl s_client, and refuses to renegotiate") {

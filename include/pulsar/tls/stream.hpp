@@ -38,7 +38,7 @@ struct connect_options {
   std::string_view server_name{};
   /// Protocols to offer, the best first: "h2,http/1.1" (ALPN); see `about`.
   std::string_view alpn{};
-  /// For the handshake, from the connection on.
+  /// For the handshake, from the connection on, default 10 s; `tcp.timeout` is for that.
   std::chrono::milliseconds handshake_timeout{10'000};
   /// Of the connection below.
   pulsar::connect_options tcp{};

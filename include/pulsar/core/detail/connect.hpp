@@ -241,4 +241,22 @@ future<stream> connect_stream(event_loop& loop,
   co_return stream(std::move(fd), options, loop);
 }
 
+template <class = void>
+future<stream> connect_in_time(event_loop& loop,
+                               address where,
+                               std::optional<address> local,
+                               event_loop::duration stagger,
+                               stream_options options,
+                               event_loop::duration limit) {
+  future<stream> connecting = connect_stream(loop, where, std::move(local), stagger, options);
+  if (limit == event_loop::duration::zero()) co_return co_await std::move(connecting);
+  try {
+    co_return co_await with_timeout(std::move(connecting), limit);
+  } catch (const error& e) {
+    if (e.code() != errc::timed_out) throw;
+  }
+  throw error(errc::timed_out,
+              "cannot connect to " + where.to_string() + remedy_of_connect(ETIMEDOUT));
+}
+
 }  // namespace pulsar::detail
