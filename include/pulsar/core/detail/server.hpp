@@ -15,7 +15,6 @@
 #include <pulsar/core/log.hpp>
 #include <pulsar/core/make.hpp>
 #include <pulsar/core/resolve.hpp>
-#include <pulsar/core/result.hpp>
 #include <pulsar/core/stream.hpp>
 #include <pulsar/core/timeout.hpp>
 
@@ -289,8 +288,15 @@ future<> server_with_body(future<Server> starting, F body) {
   } catch (...) {
     failure = std::current_exception();
   }
-  auto stopped = co_await as_result(server.stop());
-  if (failure == nullptr) failure = stopped.exception();
+  future<> stopping = server.stop();
+  while (!stopping.done()) {
+    try {
+      co_await stopping;
+    } catch (...) {
+      if (failure == nullptr) failure = std::current_exception();
+    }
+  }
+  if (failure == nullptr) failure = stopping.exception();
   if (failure != nullptr) std::rethrow_exception(std::move(failure));
 }
 
