@@ -3,6 +3,7 @@
 #include <pulsar/core/result.hpp>
 #include <pulsar/core/task_group.hpp>
 #include <pulsar/core/timeout.hpp>
+#include <pulsar/core/when_all.hpp>
 
 #include "support/coro_test.hpp"
 
@@ -142,6 +143,64 @@ TEST_SUITE("async_condition") {
       CHECK(woken == way + 1);
       CHECK_FALSE(mutex.locked());
     }
+  }
+
+  CORO_TEST_CASE("so it is when the wait is dropped inside another coroutine, with its guard") {
+    async_mutex mutex;
+    async_condition changed(mutex);
+    int woken = 0;
+    const auto wait = [](async_mutex& m, async_condition& c, int& n) -> future<> {
+      auto lock = co_await m.lock();
+      co_await c.wait(lock);
+      ++n;
+    };
+    for (int way = 0; way < 3; ++way) {
+      auto guard = std::make_unique<async_mutex::guard>(co_await mutex.lock());
+      auto dropped = pulsar::with_timeout(changed.wait(*guard), 1h);
+      auto both = pulsar::when_all(std::move(dropped), pulsar::sleep(1h));
+      auto other = wait(mutex, changed, woken);
+      auto lock = co_await mutex.lock();
+      if (way > 0) changed.notify_one();
+      co_await pulsar::sleep(0s);
+      if (way > 1) lock.release();
+      both = {};
+      guard.reset();
+      lock.release();
+      co_await pulsar::sleep(1ms);
+      if (way == 0) changed.notify_one();
+      co_await std::move(other);
+      CHECK(woken == way + 1);
+      CHECK_FALSE(mutex.locked());
+    }
+  }
+
+  CORO_TEST_CASE("a guard may be moved while the mutex is waited for, and holds it where it is") {
+    async_mutex mutex;
+    async_condition changed(mutex);
+    auto guard = co_await mutex.lock();
+    auto waiting = changed.wait(guard);
+    async_mutex::guard elsewhere = std::move(guard);
+    async_mutex::guard at_last;
+    at_last = std::move(elsewhere);
+    changed.notify_one();
+    co_await std::move(waiting);
+    CHECK(static_cast<bool>(at_last));
+    CHECK_FALSE(static_cast<bool>(guard));
+    CHECK_FALSE(static_cast<bool>(elsewhere));
+  }
+
+  CORO_TEST_CASE("a guard that is released while its wait goes on is let be") {
+    async_mutex mutex;
+    async_condition changed(mutex);
+    auto guard = co_await mutex.lock();
+    auto waiting = changed.wait(guard);
+    guard.release();
+    changed.notify_one();
+    co_await std::move(waiting);
+    CHECK_FALSE(static_cast<bool>(guard));
+    CHECK_FALSE(mutex.locked());
+    auto again = co_await mutex.lock();
+    CHECK(static_cast<bool>(again));
   }
 
   CORO_TEST_CASE("a guard of nothing, or of another mutex, is refused") {

@@ -47,8 +47,8 @@ class async_condition {
   }
 
   /// Gives `held` back, waits to be notified, and holds the mutex again when it is done, also when
-  /// it was cancelled. `held` must stay in place until then; it stays empty, and may go, when the
-  /// future itself is dropped. Throws `std::errc::operation_not_permitted` if `held` does not hold
+  /// it was cancelled. `held` may be moved meanwhile. It stays empty if the future itself is dropped;
+  /// if it goes or is released before, nobody holds the mutex in its place. Throws `std::errc::operation_not_permitted` if `held` does not hold
   /// this condition's mutex. Look at what you wait for again afterwards.
   template <class = void>  // as the coroutine in it
   future<> wait(async_mutex::guard& held, event_loop& loop = event_loop::current()) {
@@ -87,6 +87,7 @@ class async_condition {
                                 async_mutex::guard& held,
                                 future<> woken) {
     held.release();
+    const async_mutex::guard::borrower lent(held);
     std::exception_ptr why;
     try {
       co_await std::move(woken);
@@ -95,7 +96,8 @@ class async_condition {
     }
     const bool notified = why == nullptr;
     async_mutex::guard mine;
-    bool dropped = co_await detail::nobody_waits();
+    const bool was_dropped = co_await detail::nobody_waits();
+    bool dropped = was_dropped || lent.from == nullptr;
     while (!mine && !dropped) {
       try {
         auto again = self->mutex->acquire(loop);
@@ -104,10 +106,11 @@ class async_condition {
         why = std::current_exception();
         if (e.code() != errc::cancelled) break;  // the mutex is gone
       }
-      dropped = co_await detail::nobody_waits();
+      const bool is_dropped = co_await detail::nobody_waits();
+      dropped = is_dropped || lent.from == nullptr;
     }
     const bool holds = static_cast<bool>(mine);
-    if (!dropped) held = std::move(mine);  // else it may be gone
+    if (!dropped) *lent.from = std::move(mine);
     if (why == nullptr && !dropped) co_return;
     if (notified && (holds || dropped)) self->notify_one();  // what was meant for one is not lost
     if (why != nullptr) std::rethrow_exception(std::move(why));

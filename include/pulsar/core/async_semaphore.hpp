@@ -26,7 +26,7 @@ class async_semaphore {
   class [[nodiscard("a permit that is dropped is given back at once")]] permit {
    public:
     permit() noexcept = default;
-    permit(permit &&) noexcept = default;
+    inline permit(permit&& other) noexcept;
     inline permit& operator=(permit&& other) noexcept;
     inline ~permit();
 
@@ -39,9 +39,25 @@ class async_semaphore {
    private:
     friend class async_semaphore;
     friend class async_condition;
+
+    /// Of who has borrowed it, to bring another one back: knows it wherever it is moved, and whether
+    /// it is still to be had.
+    struct borrower {
+      explicit borrower(permit& p) noexcept : from(&p) { p.lent_ = this; }
+      borrower(const borrower&) = delete;
+      borrower& operator=(const borrower&) = delete;
+      ~borrower() {
+        if (from != nullptr) from->lent_ = nullptr;
+      }
+      permit* from;
+    };
+
     explicit permit(detail::counted_pointer<core> of) noexcept : of_(std::move(of)) {}
 
+    inline void take_over(permit& other) noexcept;
+
     detail::counted_pointer<core> of_;
+    borrower* lent_ = nullptr;
   };
 
   explicit inline async_semaphore(std::size_t permits);
@@ -106,14 +122,23 @@ struct async_semaphore::core : detail::counted {
 };
 
 void async_semaphore::permit::release() noexcept {
+  if (lent_ != nullptr) std::exchange(lent_, nullptr)->from = nullptr;
   const auto of = std::exchange(of_, nullptr);
   if (of) of->give_back();
 }
 
+void async_semaphore::permit::take_over(permit& other) noexcept {
+  of_ = std::exchange(other.of_, nullptr);
+  lent_ = std::exchange(other.lent_, nullptr);
+  if (lent_ != nullptr) lent_->from = this;
+}
+
+async_semaphore::permit::permit(permit&& other) noexcept { take_over(other); }
+
 async_semaphore::permit& async_semaphore::permit::operator=(permit&& other) noexcept {
   if (this != &other) {
     release();
-    of_ = std::exchange(other.of_, nullptr);
+    take_over(other);
   }
   return *this;
 }
