@@ -98,6 +98,85 @@ TEST_SUITE("async_queue") {
     CHECK(one == 1);
   }
 
+  CORO_TEST_CASE("an item that nobody took goes back when its future is dropped, and is the next") {
+    async_queue<std::unique_ptr<int>> queue(3);
+    for (int i = 1; i <= 3; ++i) queue.try_put(std::make_unique<int>(i));
+    {
+      auto first = queue.get();
+      auto second = queue.get();
+      auto third = queue.get();
+      CHECK(second.done());
+      CHECK(first.done());
+      CHECK(queue.empty());
+      second = {};
+      first = {};
+      CHECK(queue.size() == 2);
+      const auto three = co_await std::move(third);
+      CHECK(*three == 3);
+    }
+    CHECK(queue.size() == 2);
+    for (int i = 1; i <= 2; ++i) {
+      const auto got = co_await queue.get();
+      CHECK(*got == i);
+    }
+    CHECK(queue.empty());
+  }
+
+  CORO_TEST_CASE("so does one that came while its future waited; somebody who waits then has it") {
+    async_queue<int> queue(1);
+    auto first = queue.get();
+    auto second = queue.get();
+    co_await queue.put(1);
+    CHECK(first.done());
+    CHECK_FALSE(second.done());
+    first = {};
+    CHECK(second.done());
+    const int one = co_await std::move(second);
+    CHECK(one == 1);
+    co_await queue.put(2);
+    auto waiting = queue.put(3);
+    auto two = queue.get();
+    CHECK(waiting.done());
+    CHECK(two.done());
+    two = {};
+    CHECK(queue.size() == 2);
+    auto fourth = queue.put(4);
+    const int again = co_await queue.get();
+    CHECK(again == 2);
+    CHECK_FALSE(fourth.done());  // 3 is in it
+    const int three = co_await queue.get();
+    CHECK(three == 3);
+    CHECK(fourth.done());
+  }
+
+  CORO_TEST_CASE(
+      "an item that comes back is got from a closed queue, and dropped with one that ended") {
+    const auto item = std::make_shared<int>(1);
+    future<std::shared_ptr<int>> kept;
+    {
+      async_queue<std::shared_ptr<int>> queue;
+      queue.try_put(item);
+      auto got = queue.get();
+      CHECK(got.done());
+      queue.close();
+      got = {};
+      const auto still = co_await queue.get();
+      CHECK(still == item);
+      const auto over = co_await as_result(queue.get());
+      CHECK(over.code() == errc::closed);
+      queue.task_done();
+      co_await queue.join();
+    }
+    {
+      async_queue<std::shared_ptr<int>> queue;
+      queue.try_put(item);
+      kept = queue.get();
+    }
+    CHECK(kept.done());
+    kept = {};
+    CHECK(item.use_count() == 1);
+  }
+
   CORO_TEST_CASE("an item that throws when it is handed over fails the one who waited") {
     struct shy {
       explicit shy(int m) : moves(m) {}
@@ -205,6 +284,24 @@ TEST_SUITE("async_priority_queue") {
     while (auto next = queue.try_get()) order += next->name + ", ";
     CHECK(order == "urgent a, urgent b, urgent c, a, b, c, ");
     co_return;
+  }
+
+  CORO_TEST_CASE("an item that comes back has its old place among equals") {
+    struct tens {
+      bool operator()(int a, int b) const { return a / 10 < b / 10; }
+    };
+    async_priority_queue<int, tens> queue;
+    for (const int i : {31, 32, 33, 11}) queue.try_put(i);
+    auto first = queue.get();
+    auto second = queue.get();
+    auto third = queue.get();
+    CHECK(second.done());
+    CHECK(third.done());
+    third = {};
+    second = {};
+    const int eleven = co_await std::move(first);
+    CHECK(eleven == 11);
+    for (const int i : {31, 32, 33}) CHECK(queue.try_get() == i);
   }
 
   CORO_TEST_CASE("who waits to put comes in when there is room") {

@@ -14,8 +14,8 @@ namespace pulsar::detail {
 struct nothing {};
 
 /// Futures of `T` that wait in line, each with an `Extra` of whoever waits, which may `describe` what
-/// for. One thread; those who wait may belong to several of its loops.
-template <class T = void, class Extra = nothing>
+/// for; `State` is what they refer to. One thread; those who wait may belong to several of its loops.
+template <class T = void, class Extra = nothing, class State = shared_state<T>>
 class waiting_line {
  public:
   /// `what`, a literal, is what they wait for: "a mutex".
@@ -63,9 +63,8 @@ class waiting_line {
   }
 
  private:
-  struct place final : shared_state<T> {
-    place(event_loop& l, waiting_line& of, Extra&& e)
-        : shared_state<T>(l), line(of), extra(std::move(e)) {}
+  struct place final : State {
+    place(event_loop& l, waiting_line& of, Extra&& e) : State(l), line(of), extra(std::move(e)) {}
 
     const char* name() const noexcept override { return line.what_; }
     void describe(wait_description& to) const override {
