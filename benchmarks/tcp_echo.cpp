@@ -16,6 +16,7 @@
 #include <asio/ip/tcp.hpp>
 #include <asio/write.hpp>
 #include <netinet/tcp.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
@@ -244,11 +245,15 @@ struct contestant {
   load clients;
 };
 
-/// One client that waits for each answer.
+/// One client that waits for each answer. It shares the server's CPU and does not break in on it:
+/// the server always waits for the next message, and a count of its instructions is the same again.
 bench::kernel messages_in_turn(void (*serve)(pulsar::listener)) {
   const auto server = std::make_shared<server_child>(serve);
   const auto client = std::make_shared<pulsar::unique_fd>(connect_to(server->where));
-  return [server, client](std::uint64_t messages) {
+  const auto here = std::make_shared<bench::pinned>(0);
+  const sched_param none{};
+  ::sched_setscheduler(0, SCHED_BATCH, &none);
+  return [server, client, here](std::uint64_t messages) {
     return bench::timed([&] {
       std::size_t missing = message_size;
       for (; messages != 0; --messages) {
