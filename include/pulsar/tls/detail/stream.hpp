@@ -1,20 +1,18 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #pragma once
 
-// TLS over another raw_stream. OpenSSL reads and writes memory; what it wants from the other side
-// is read into that, and what it has for it is written from there.
+// TLS over another raw_stream: what OpenSSL wants from the other side is read into its memory, and
+// what it has for it is written from there.
 
 #include <pulsar/core/buffer.hpp>
 #include <pulsar/core/error.hpp>
 #include <pulsar/core/raw_stream.hpp>
 #include <pulsar/tls/detail/context.hpp>
+#include <pulsar/tls/detail/engine.hpp>
 #include <pulsar/tls/error.hpp>
 
-#include <openssl/bio.h>
-#include <openssl/buffer.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
-#include <openssl/x509_vfy.h>
 
 #include <algorithm>
 #include <array>
@@ -29,59 +27,21 @@
 
 namespace pulsar::tls::detail {
 
-inline std::error_code code_of_certificate(long verdict) noexcept {
-  switch (verdict) {
-    case X509_V_ERR_CERT_HAS_EXPIRED: return errc::expired;
-    case X509_V_ERR_CERT_NOT_YET_VALID: return errc::not_yet_valid;
-    case X509_V_ERR_HOSTNAME_MISMATCH:
-    case X509_V_ERR_IP_ADDRESS_MISMATCH: return errc::wrong_host;
-    case X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT: return errc::self_signed;
-    case X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN:
-    case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT:
-    case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY:
-    case X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE: return errc::unknown_issuer;
-    case X509_V_ERR_CERT_REVOKED: return errc::revoked;
-    default: return errc::bad_certificate;
-  }
-}
-
-inline std::error_code code_of_reason(int reason) noexcept {
-  switch (reason) {
-    case SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE: return errc::no_certificate;
-    case SSL_R_UNSUPPORTED_PROTOCOL:
-    case SSL_R_NO_SHARED_CIPHER:
-    case SSL_R_NO_PROTOCOLS_AVAILABLE:
-    case SSL_R_NO_APPLICATION_PROTOCOL:
-    case SSL_R_TLSV1_ALERT_PROTOCOL_VERSION: return errc::nothing_in_common;
-    case SSL_R_UNEXPECTED_EOF_WHILE_READING: return pulsar::errc::truncated;
-    default: return reason >= SSL_AD_REASON_OFFSET ? errc::refused : errc::malformed;
-  }
-}
-
 class tls_stream final : public raw_stream {
  public:
   /// `unread`: what has come from `lower` already.
   tls_stream(std::unique_ptr<raw_stream> lower, ssl_pointer ssl, std::string_view unread)
-      : lower_(std::move(lower)),
-        ssl_(std::move(ssl)),
-        input_(BIO_new(BIO_s_mem())),
-        output_(BIO_new(BIO_s_mem())) {
-    if (input_ == nullptr || output_ == nullptr) {
-      BIO_free(input_);
-      BIO_free(output_);
-      throw std::bad_alloc();
-    }
-    SSL_set_bio(ssl_.get(), input_, output_);
-    if (!unread.empty()) feed(std::as_bytes(std::span(unread)));
+      : lower_(std::move(lower)), tls_(std::move(ssl)) {
+    if (!unread.empty()) tls_.feed(std::as_bytes(std::span(unread)));
   }
   ~tls_stream() override {
     if (gone_ != nullptr) *gone_ = true;
     close();
   }
 
-  SSL* ssl() const noexcept { return ssl_.get(); }
+  SSL* ssl() const noexcept { return tls_.ssl(); }
   /// What has kept the two from each other, in OpenSSL's words; empty if the code says all.
-  const std::string& reason() const noexcept { return reason_; }
+  const std::string& reason() const noexcept { return tls_.reason(); }
 
   /// First, and alone.
   bool shake_hands(operation& op) {
@@ -116,14 +76,14 @@ class tls_stream final : public raw_stream {
     if (reading_ != nullptr || broken_) return 0;
     ERR_clear_error();
     std::size_t n = 0;
-    if (SSL_read_ex(ssl_.get(), into.data(), into.size(), &n) != 1) {
+    if (SSL_read_ex(tls_.ssl(), into.data(), into.size(), &n) != 1) {
       n = 0;
       // OpenSSL tells it once, and calls it a farewell when it is asked again: `read` tells of it.
-      const int state = SSL_get_error(ssl_.get(), 0);
-      if (state == SSL_ERROR_SSL) broken_ = failure_of_last();
+      const int state = SSL_get_error(tls_.ssl(), 0);
+      if (state == SSL_ERROR_SSL) broken_ = tls_.last_failure();
     }
     flush();
-    shrink(input_);
+    tls_.shrink_input();
     return n;
   }
 
@@ -200,27 +160,15 @@ class tls_stream final : public raw_stream {
     lower_reading_ = lower_writing_ = false;
   }
 
-  bool is_flushed() const noexcept {
-    return !lower_writing_ && out_.empty() && BIO_ctrl_pending(output_) == 0;
-  }
+  bool is_flushed() const noexcept { return !lower_writing_ && out_.empty() && tls_.unsent() == 0; }
 
   // Who asks for answers (to renegotiate, say) without end must take them.
-  bool leaves_answers() const noexcept {
-    return out_.size() + BIO_ctrl_pending(output_) > most_unsent;
-  }
-
-  // A memory BIO keeps the room that it had once.
-  static void shrink(BIO* bio) noexcept {
-    BUF_MEM* room = nullptr;
-    if (BIO_ctrl_pending(bio) != 0 || BIO_get_mem_ptr(bio, &room) != 1) return;
-    if (room->max <= 2 * most_kept) return;
-    if (BUF_MEM* const fresh = BUF_MEM_new()) BIO_set_mem_buf(bio, fresh, BIO_CLOSE);
-  }
+  bool leaves_answers() const noexcept { return out_.size() + tls_.unsent() > most_unsent; }
 
   // A socket that is closed with bytes unread loses what it has not sent yet. TLS 1.3 sends
   // tickets, which lie there unread if this side has only written.
   void drop_unread() noexcept {
-    if ((SSL_get_shutdown(ssl_.get()) & SSL_SENT_SHUTDOWN) == 0 || broken_) return;
+    if ((SSL_get_shutdown(tls_.ssl()) & SSL_SENT_SHUTDOWN) == 0 || broken_) return;
     std::error_code ignored;
     for (int i = 0; i < 4; ++i) {
       if (lower_->read_now(room_, ignored) < room_.size()) return;
@@ -228,13 +176,6 @@ class tls_stream final : public raw_stream {
   }
 
   // -- what comes ------------------------------------------------------------
-
-  void feed(std::span<const std::byte> from) {
-    if (BIO_write(input_, from.data(), static_cast<int>(from.size())) !=
-        static_cast<int>(from.size())) {
-      throw std::bad_alloc();
-    }
-  }
 
   // True if something has come at once, an end too.
   bool wait_for_input() {
@@ -250,11 +191,11 @@ class tls_stream final : public raw_stream {
       end_failure_ = lower_read_.failure;
       return;
     }
-    feed(std::span(room_).first(lower_read_.count));
+    tls_.feed(std::span(room_).first(lower_read_.count));
     std::array<std::byte, 16 * 1024> more;
     for (std::size_t n = lower_read_.count == room_.size() ? 4 : 0; n > 0; --n) {
       const std::size_t size = lower_->read_now(more, end_failure_);
-      if (size != 0) feed(std::span(more).first(size));
+      if (size != 0) tls_.feed(std::span(more).first(size));
       if (end_failure_) ended_ = true;
       if (size < more.size()) return;
     }
@@ -285,7 +226,7 @@ class tls_stream final : public raw_stream {
     op.count = 0;
     op.failure.clear();
     ERR_clear_error();
-    const int result = SSL_do_handshake(ssl_.get());
+    const int result = SSL_do_handshake(tls_.ssl());
     if (!settles(op, result)) return false;
     // A farewell in the middle, which anybody can send.
     if (!op.failure && result != 1) op.failure = broken_ = pulsar::errc::truncated;
@@ -297,15 +238,15 @@ class tls_stream final : public raw_stream {
     op.failure = broken_;
     if (broken_) return true;
     ERR_clear_error();
-    const int result = SSL_read_ex(ssl_.get(), into_.data(), into_.size(), &op.count);
+    const int result = SSL_read_ex(tls_.ssl(), into_.data(), into_.size(), &op.count);
     return settles(op, result);
   }
 
   bool settles(operation& op, int result) {
-    const int state = SSL_get_error(ssl_.get(), result);
-    if (state == SSL_ERROR_SSL) op.failure = broken_ = failure_of_last();
+    const int state = SSL_get_error(tls_.ssl(), result);
+    if (state == SSL_ERROR_SSL) op.failure = broken_ = tls_.last_failure();
     flush();  // an alert too
-    shrink(input_);
+    tls_.shrink_input();
     switch (state) {
       case SSL_ERROR_NONE:
       case SSL_ERROR_SSL:
@@ -322,20 +263,6 @@ class tls_stream final : public raw_stream {
     }
   }
 
-  std::error_code failure_of_last() {
-    const int reason = ERR_GET_REASON(ERR_peek_last_error());
-    std::error_code code = code_of_reason(reason);
-    if (reason == SSL_R_CERTIFICATE_VERIFY_FAILED) {
-      const long verdict = SSL_get_verify_result(ssl_.get());
-      code = code_of_certificate(verdict);
-      reason_ = X509_verify_cert_error_string(verdict);
-      ERR_clear_error();
-    } else {
-      reason_ = last_reason();
-    }
-    return code;
-  }
-
   // -- what goes -------------------------------------------------------------
 
   std::size_t encrypt(std::span<const std::byte> from, std::error_code& failure) noexcept {
@@ -343,12 +270,12 @@ class tls_stream final : public raw_stream {
     std::size_t n = 0;
     wants_input_ = false;
     const auto part = from.first(std::min(from.size(), most_at_once));
-    if (!broken_ && SSL_write_ex(ssl_.get(), part.data(), part.size(), &n) != 1) {
+    if (!broken_ && SSL_write_ex(tls_.ssl(), part.data(), part.size(), &n) != 1) {
       n = 0;
       // A message (a ticket) has come in part: the rest has to come first.
-      wants_input_ = SSL_get_error(ssl_.get(), 0) == SSL_ERROR_WANT_READ;
+      wants_input_ = SSL_get_error(tls_.ssl(), 0) == SSL_ERROR_WANT_READ;
       if (!wants_input_) {
-        broken_ = failure_of_last();
+        broken_ = tls_.last_failure();
       } else if (ended_) {
         wants_input_ = false;
         broken_ = end_failure_ ? end_failure_ : make_error_code(pulsar::errc::truncated);
@@ -404,10 +331,10 @@ class tls_stream final : public raw_stream {
         // Whoever has gone needs no farewell.
         farewell_alone_ = is_flushed();
         ERR_clear_error();
-        SSL_shutdown(ssl_.get());
+        SSL_shutdown(tls_.ssl());
         said_farewell_ = true;
         flush();
-      } else if (ended_ || (SSL_get_shutdown(ssl_.get()) & SSL_RECEIVED_SHUTDOWN) != 0) {
+      } else if (ended_ || (SSL_get_shutdown(tls_.ssl()) & SSL_RECEIVED_SHUTDOWN) != 0) {
         op.failure = end_failure_ ? end_failure_ : make_error_code(pulsar::errc::truncated);
         return true;
       } else {
@@ -424,15 +351,15 @@ class tls_stream final : public raw_stream {
 
   // Looks at what has come first.
   bool is_between_messages() noexcept {
-    if (SSL_is_init_finished(ssl_.get()) != 0) return true;
+    if (SSL_is_init_finished(tls_.ssl()) != 0) return true;
     ERR_clear_error();
     char next = 0;
     std::size_t n = 0;
-    const int result = SSL_peek_ex(ssl_.get(), &next, 1, &n);
-    if (SSL_get_error(ssl_.get(), result) == SSL_ERROR_SSL) broken_ = failure_of_last();
+    const int result = SSL_peek_ex(tls_.ssl(), &next, 1, &n);
+    if (SSL_get_error(tls_.ssl(), result) == SSL_ERROR_SSL) broken_ = tls_.last_failure();
     flush();
     if (leaves_answers()) broken_ = errc::malformed;
-    return !broken_ && SSL_is_init_finished(ssl_.get()) != 0;
+    return !broken_ && SSL_is_init_finished(tls_.ssl()) != 0;
   }
 
   // False if the stream has gone.
@@ -445,11 +372,8 @@ class tls_stream final : public raw_stream {
     try {
       while (!lower_writing_ && !write_failure_) {
         if (out_.empty()) {
-          const std::size_t size = BIO_ctrl_pending(output_);
-          if (size == 0) break;
-          const auto room = out_.prepare(size);
-          out_.commit(
-              static_cast<std::size_t>(BIO_read(output_, room.data(), static_cast<int>(size))));
+          if (tls_.unsent() == 0) break;
+          tls_.move_unsent(out_);
         }
         if (!lower_->write(out_.readable(), lower_write_)) {
           lower_writing_ = true;
@@ -461,7 +385,7 @@ class tls_stream final : public raw_stream {
       write_failure_ = std::make_error_code(std::errc::not_enough_memory);
     }
     if (out_.empty() && out_.capacity() > most_kept) out_.release();
-    shrink(output_);
+    tls_.shrink_output();
   }
 
   void take_out() noexcept {
@@ -481,10 +405,7 @@ class tls_stream final : public raw_stream {
   }
 
   const std::unique_ptr<raw_stream> lower_;
-  const ssl_pointer ssl_;
-  BIO* input_;   // of `ssl_`
-  BIO* output_;  // of `ssl_`
-  std::string reason_;
+  engine tls_;
 
   lower_operation lower_read_{*this, &read_ended};
   std::array<std::byte, 4096> room_;
