@@ -485,6 +485,22 @@ TEST_SUITE("interop") {
     while (*left == 0) std::this_thread::yield();
   }
 
+  TEST_CASE("who waits for a coroutine that goes with its context is told, and may be dropped") {
+    for (const bool began : {false, true}) {
+      event_loop loop;
+      std::optional<asio::io_context> other;
+      other.emplace(1);
+      auto told = as_result(as_future(other->get_executor(), sleep_in_asio(1h, 7), loop));
+      auto dropped = as_future(other->get_executor(), sleep_in_asio(1h, 7), loop);
+      if (began) other->poll();
+      CHECK_FALSE(told.done());
+      other.reset();
+      dropped = {};
+      const auto ended = loop.run_until_complete(std::move(told));
+      CHECK(ended.code() == errc::broken_promise);
+    }
+  }
+
   TEST_CASE("a user's context runs until a coroutine that runs elsewhere has ended") {
     asio_thread other;
     asio::io_context context;

@@ -128,7 +128,9 @@ class event_loop : detail::loop_data {
   /// Cancels every coroutine of this loop and runs until they have ended, at most for `limit`;
   /// then frees what is left. On a user's context it runs the user's handlers too while it waits,
   /// and what they throw goes to the exception handler; a coroutine that does not end in time ends the
-  /// program: its frame could be in use by the context. Closing twice does nothing.
+  /// program: its frame could be in use by the context. At last it waits, whatever `limit` is, for
+  /// what still runs in its default executor, which no one can interrupt: a function that may block
+  /// for long belongs in an `executor` of the program's. Closing twice does nothing.
   void close(duration limit = std::chrono::seconds(1)) noexcept;
 
   bool is_running() const noexcept { return running_; }

@@ -91,7 +91,10 @@ future<T> as_future(asio::awaitable<T, Executor> coroutine,
 }
 
 /// The same with a coroutine that runs elsewhere: on `executor`, which one thread runs, or a
-/// strand. Cancelling that does not wait for the coroutine.
+/// strand. Cancelling or dropping that tells the coroutine there, and does not wait for it. The
+/// context of `executor` must live until the future is done, or gone and the coroutine ended; one
+/// that goes before, and with it the coroutine, makes the future fail with `errc::broken_promise`,
+/// but must not go at the same moment as the future is cancelled or dropped.
 template <class T, class Executor, class Where>
 future<T> as_future(const Where& executor,
                     asio::awaitable<T, Executor> coroutine,

@@ -23,6 +23,7 @@
 #include <asio/io_context.hpp>
 #include <asio/post.hpp>
 
+#include <atomic>
 #include <exception>
 #include <functional>
 #include <memory>
@@ -204,9 +205,34 @@ template <class T>
 struct run_elsewhere : counted, task_node {
   explicit run_elsewhere(event_loop& loop) : task_node(&arrive), home(loop_access::inbox(loop)) {}
 
+  /// What is called there when the coroutine has ended, or destroyed with its context.
+  struct ending {
+    explicit ending(counted_pointer<run_elsewhere> c) noexcept : call(std::move(c)) {}
+    ending(ending&& other) noexcept : call(std::exchange(other.call, nullptr)) {}
+    ~ending() {
+      if (!call) return;
+      call->ended(std::make_exception_ptr(
+          error(errc::broken_promise, "the context of a coroutine of Asio has ended before it")));
+    }
+    template <class... Results>
+    void operator()(std::exception_ptr why, Results&&... results) {
+      const auto told = std::exchange(call, nullptr);
+      try {
+        if constexpr (sizeof...(Results) > 0) {
+          told->value.emplace(std::forward<Results>(results)...);
+        }
+      } catch (...) {
+        why = std::current_exception();
+      }
+      told->ended(std::move(why));
+    }
+    counted_pointer<run_elsewhere> call;
+  };
+
   /// In that thread.
   void ended(std::exception_ptr why) noexcept {
     failure = std::move(why);
+    over.store(true, std::memory_order_release);
     take();
     if (!home->push(this)) drop();
   }
@@ -239,7 +265,7 @@ struct run_elsewhere : counted, task_node {
     }
     void on_cancelled() noexcept override {
       end_wait();
-      call->tell();
+      if (!call->over.load(std::memory_order_acquire)) call->tell();
     }
 
     void end_wait() noexcept {
@@ -256,6 +282,7 @@ struct run_elsewhere : counted, task_node {
   asio::cancellation_signal signal{};  // in the other thread
   std::exception_ptr failure{};
   std::optional<std::conditional_t<std::is_void_v<T>, char, T>> value{};
+  std::atomic<bool> over{false};  // that thread need not be told any more
 };
 
 template <class T, class Executor, class Where>
@@ -271,14 +298,11 @@ future<T> await_elsewhere(event_loop& loop,
   auto* const waiting = new typename call::place(loop, *shared);
   waiting->handed_out = true;
   auto answer = future_access::make<T>(waiting);
-  const auto on_end = [shared](std::exception_ptr failure, auto&&... result) {
-    if constexpr (sizeof...(result) > 0) shared->value.emplace(std::move(result)...);
-    shared->ended(std::move(failure));
-  };
   // Bound to it, or the end would be told in another thread.
   asio::co_spawn(
       executor, std::move(coroutine),
-      asio::bind_executor(executor, asio::bind_cancellation_slot(shared->signal.slot(), on_end)));
+      asio::bind_executor(executor, asio::bind_cancellation_slot(shared->signal.slot(),
+                                                                typename call::ending(shared))));
   return answer;
 }
 
