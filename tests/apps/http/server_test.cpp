@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include <pulsar/apps/http/server.hpp>
-
 #include <pulsar/core/child.hpp>
-
-#include <doctest/doctest.h>
 
 #include <arpa/inet.h>
 #include <dirent.h>
+#include <doctest/doctest.h>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
+#include <support/running_server.hpp>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <unistd.h>
@@ -27,38 +26,17 @@ using namespace std::chrono_literals;
 
 namespace {
 
-using clock_type = std::chrono::steady_clock;
-
-/// A port that was free a moment ago.
-int free_port() {
-  const pulsar::unique_fd s(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  sockaddr_in at{};
-  at.sin_family = AF_INET;
-  at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  REQUIRE(::bind(s.get(), reinterpret_cast<sockaddr*>(&at), sizeof at) == 0);
-  socklen_t size = sizeof at;
-  REQUIRE(::getsockname(s.get(), reinterpret_cast<sockaddr*>(&at), &size) == 0);
-  return ntohs(at.sin_port);
-}
-
-pulsar::unique_fd connect_to(int port) {
-  pulsar::unique_fd s(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  sockaddr_in at{};
-  at.sin_family = AF_INET;
-  at.sin_port = htons(static_cast<std::uint16_t>(port));
-  at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  // Whoever is never answered shall fail, not hang.
-  const timeval limit{20, 0};
-  ::setsockopt(s.get(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
-  if (::connect(s.get(), reinterpret_cast<sockaddr*>(&at), sizeof at) != 0) return {};
-  return s;
-}
+using server_tests::children_of;
+using server_tests::connect_to;
+using server_tests::eventually;
+using server_tests::free_port;
 
 /// The whole answer to one request on a connection of its own; empty if there was none.
 std::string get(int port, const std::string& path) {
   const auto s = connect_to(port);
   if (!s) return {};
-  const std::string request = "GET " + path + " HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n";
+  const std::string request =
+      "GET " + path + " HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n";
   if (::send(s.get(), request.data(), request.size(), MSG_NOSIGNAL) < 0) return {};
   std::string answer;
   char part[4096];
@@ -73,26 +51,6 @@ std::string get(int port, const std::string& path) {
 std::string body_of(const std::string& answer) {
   const auto end = answer.find("\r\n\r\n");
   return end == std::string::npos ? std::string() : answer.substr(end + 4);
-}
-
-/// Waits for something that another process does; it is asked again and again, never trusted to
-/// have happened after a time.
-template <class F>
-bool eventually(F condition, std::chrono::seconds limit = 20s) {
-  const auto until = clock_type::now() + limit;
-  while (!condition()) {
-    if (clock_type::now() > until) return false;
-    ::poll(nullptr, 0, 5);
-  }
-  return true;
-}
-
-std::vector<pid_t> children_of(pid_t parent) {
-  std::vector<pid_t> found;
-  const std::string p = std::to_string(parent);
-  std::ifstream in("/proc/" + p + "/task/" + p + "/children");
-  for (pid_t pid; in >> pid;) found.push_back(pid);
-  return found;
 }
 
 /// What a process has open beside the standard three: "socket", "pipe", "anon_inode:[timerfd]", or
@@ -114,53 +72,28 @@ std::multiset<std::string> descriptors_of(pid_t pid) {
 }
 
 /// hello_server as a child.
-class running_server {
+class running_server : public server_tests::running_server {
  public:
   explicit running_server(std::vector<std::string> more = {}, pulsar::child_options options = {})
-      : port_(free_port()) {
-    arguments_ = {"hello_server", "--bind", "127.0.0.1:" + std::to_string(port_), "--log-level",
-                  "critical"};
-    arguments_.insert(arguments_.end(), more.begin(), more.end());
-    options.executable = program;
-    options.arguments = arguments_;
-    process_ = pulsar::spawn_child(options);
-  }
-  ~running_server() {
-    if (!process_.running()) return;
-    process_.signal(SIGKILL);
-    process_.wait();
-  }
+      : server_tests::running_server(program, more, std::move(options)) {}
 
-  int port() const { return port_; }
-  pulsar::child& process() { return process_; }
-  std::vector<pid_t> workers() const { return children_of(process_.pid()); }
-  bool answers() const { return body_of(get(port_, "/")) == "Hello, World!"; }
+  bool answers() const { return body_of(get(port(), "/")) == "Hello, World!"; }
 
-  /// True once each of so many workers has answered; the first one does so before the last is ready.
+  /// True once each of so many workers has answered; the first one does so before the last is
+  /// ready.
   bool all_answer(std::size_t count) const {
     std::set<std::string> pids;
     return eventually([&] {
-      if (const auto pid = body_of(get(port_, "/pid")); !pid.empty()) pids.insert(pid);
+      if (const auto pid = body_of(get(port(), "/pid")); !pid.empty()) pids.insert(pid);
       return pids.size() == count;
     });
   }
 
   static constexpr const char* program = PULSAR_TEST_PROGRAMS_DIR "/hello_server";
-
- private:
-  int port_;
-  std::vector<std::string> arguments_;
-  pulsar::child process_;
 };
 
 int exit_code_of(const std::vector<std::string>& arguments) {
-  pulsar::child_options options;
-  options.executable = running_server::program;
-  options.arguments = arguments;
-  options.standard_output = pulsar::null_device;
-  options.standard_error = pulsar::null_device;
-  auto child = pulsar::spawn_child(options);
-  return child.wait().code;
+  return server_tests::exit_code_of(running_server::program, arguments);
 }
 
 /// Has that process a handler for `signal`?

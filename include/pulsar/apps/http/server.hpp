@@ -11,21 +11,16 @@
 ///       return hello.run(argc, argv);
 ///     }
 ///
-/// The listeners are opened once, in the master, and shared: no connection is refused while a worker
-/// is replaced.
+/// How it listens and what its workers share: see apps/socket/server.hpp.
 
-#include <pulsar/apps/application/application.hpp>
 #include <pulsar/apps/http/handler.hpp>
 #include <pulsar/apps/http/service.hpp>
-#include <pulsar/core/address.hpp>
+#include <pulsar/apps/socket/server.hpp>
 #include <pulsar/core/listener.hpp>
-#include <pulsar/core/log.hpp>
 
 #include <functional>
 #include <memory>
-#include <optional>
 #include <string>
-#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -37,75 +32,41 @@ namespace pulsar::http {
 /// `main` runs in each worker process too, up to `run`: what the handler captures is made there
 /// anew, and shared with no other worker. Workers that are threads call copies of the handler at
 /// the same time: what those point to needs a lock.
-class server : public application {
+class server : public socket_server {
  public:
   /// `answer` is called for every request, in each worker: `response(request&)`, plain or a
   /// coroutine. It is copied for each worker that is a thread.
   template <class F>
   explicit server(F answer, std::string name = "server")
-      : application(std::move(name), "HTTP server", &check_address),
+      : socket_server(std::move(name), "HTTP server"),
         make_handler_([f = std::move(answer)] { return handler(f); }) {}
 
   /// The limits and time-outs of connections; before `run`.
   connection_options& options() noexcept { return options_; }
 
-  /// The addresses it listens at; in the master, while it runs.
-  std::vector<std::string> addresses() const {
-    std::vector<std::string> out;
-    for (const auto& l : listeners_) out.push_back(l.local().to_string());
-    return out;
-  }
-
  protected:
-  std::unique_ptr<worker_body> make_worker() override {
-    return std::make_unique<worker>(make_handler_(), options_);
+  std::unique_ptr<socket_service> make_service() override {
+    return std::make_unique<worker_service>(make_handler_(), options_);
   }
-
-  std::vector<int> open() override {
-    std::vector<int> fds;
-    for (const auto& text : config().bind) {
-      listeners_.emplace_back(address(text));
-      fds.push_back(listeners_.back().fd());
-    }
-    return fds;
-  }
-
-  void when_ready() override {
-    for (const auto& text : addresses()) {
-      log::info("{} listens at {} with {} {} worker(s)", name(), text, config().workers,
-                to_string(config().concurrency));
-    }
-  }
-
-  void close() noexcept override { listeners_.clear(); }
 
  private:
-  static void check_address(std::string_view text) { static_cast<void>(address(text)); }
-
-  class worker final : public worker_body {
+  class worker_service final : public socket_service {
    public:
-    worker(handler h, connection_options options)
-        : handler_(std::move(h)), options_(std::move(options)) {}
+    worker_service(handler h, connection_options options)
+        : service_(std::move(h), std::move(options)) {}
 
-    future<> start(std::vector<unique_fd> descriptors, bytes) override {
-      service_.emplace(std::move(handler_), std::move(options_));
-      for (auto& fd : descriptors) service_->serve(listener::adopt(std::move(fd)));
+    future<> start(std::vector<listener> at) override {
+      for (auto& each : at) service_.serve(std::move(each));
       return make_ready_future();
     }
-    future<> stop(event_loop::duration grace) override {
-      if (!service_) return make_ready_future();
-      return service_->stop(grace);
-    }
+    future<> stop(event_loop::duration grace) override { return service_.stop(grace); }
 
    private:
-    handler handler_;
-    connection_options options_;
-    std::optional<service> service_;
+    service service_;
   };
 
   std::function<handler()> make_handler_;
   connection_options options_;
-  std::vector<listener> listeners_;
 };
 
 }  // namespace pulsar::http
