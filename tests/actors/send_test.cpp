@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include <pulsar/actors/send.hpp>
+#include <pulsar/core/deadline.hpp>
+#include <pulsar/core/tasks.hpp>
 #include <pulsar/core/when_all.hpp>
 
 #include "actors/local_spawn.hpp"
@@ -8,6 +10,7 @@
 
 #include <chrono>
 #include <functional>
+#include <future>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -66,6 +69,7 @@ class ledger : public pulsar::actor<ledger> {
   }
   void reset() { total_ = 0; }
   future<> settle() { co_await sleep(1ms); }
+  void hold(std::shared_future<void> go) { go.wait(); }
   std::string write(entry what) { return what.text + std::to_string(what.number + static_cast<int>(what.tags.size())); }
   int keep(std::unique_ptr<int> p) { return *p; }
   int keep_too(std::unique_ptr<int>&& p) { return *std::unique_ptr<int>(std::move(p)); }
@@ -81,6 +85,7 @@ class ledger : public pulsar::actor<ledger> {
   int call(std::function<int()> f) { return f(); }
   using commands = pulsar::commands<
       &ledger::deposit, pulsar::named<"check", &ledger::audit>, &ledger::reset, &ledger::settle,
+      &ledger::hold,
       &ledger::write, &ledger::keep, &ledger::keep_too, &ledger::give, &ledger::give_later,
       &ledger::log, pulsar::named<"add", static_cast<int (ledger::*)(int, int)>(&ledger::add)>,
       pulsar::named<"append", static_cast<std::string (ledger::*)(std::string, std::string)>(
@@ -131,6 +136,15 @@ template <class Policy, class A = ledger, class Body>
 void with_actor(Body body) {
   event_loop loop;
   loop.run_until_complete(with_actor_in_loop<Policy, A, Body>(body));
+}
+
+// What the last coroutine that waits for a reply says of it.
+std::string waits_of(event_loop& loop) {
+  std::string last;
+  for (const auto& each : loop.tasks()) {
+    if (each.waits_for.starts_with("a reply")) last = each.waits_for;
+  }
+  return last;
 }
 
 }  // namespace
@@ -260,7 +274,7 @@ TEST_SUITE("send") {
       const auto unknown = co_await as_result(pulsar::send<long>(someone, "withdraw", "ann", 1));
       CHECK(unknown.code() == errc::unknown_command);
       CHECK(unknown.message() ==
-            "'bank' has no command 'withdraw'; it has: deposit check reset settle write keep "
+            "'bank' has no command 'withdraw'; it has: deposit check reset settle hold write keep "
             "keep_too give give_later log add append empty call: unknown command");
       const auto few = co_await as_result(pulsar::send<long>(someone, "deposit", "ann"));
       CHECK(few.code() == errc::malformed);
@@ -301,6 +315,51 @@ TEST_SUITE("send") {
       const fussy made = co_await std::move(again);
       CHECK(made.number == 7);
     });
+  }
+
+  TEST_CASE("a send takes no longer than the chain that it is in, nor than ten seconds") {
+    event_loop loop(pulsar::clock_kind::virtual_time);
+    loop.set_exception_handler([](const pulsar::failure_report&) {});  // some are never answered
+    const auto body = [](event_loop& on) -> future<> {
+      auto bank = co_await spawn_local<ledger>();
+      const auto settle = [&bank] { return send(bank, "settle"_cmd); };
+      const auto nested = [](actor_ref<ledger> b) -> future<> { co_await send(b, "settle"_cmd); };
+      const auto a = pulsar::with_deadline(1min, settle);
+      CHECK(waits_of(on) == "a reply (10 s left)");
+      const auto b = pulsar::with_deadline(3s, settle);
+      CHECK(waits_of(on) == "a reply (3 s left)");
+      const auto c = pulsar::with_deadline(4s, [&] { return nested(bank); });
+      CHECK(waits_of(on) == "a reply (4 s left)");
+      const auto d = pulsar::with_deadline(
+          5s, [&] { return pulsar::send(actor_ref<>(bank), "settle"); });
+      CHECK(waits_of(on) == "a reply (5 s left)");
+      // Another value of the chain is no limit.
+      const auto e = pulsar::with_log_field("a", "b", [&] { return nested(bank); });
+      CHECK(waits_of(on) == "a reply (10 s left)");
+      const auto f = nested(bank);
+      CHECK(waits_of(on) == "a reply (10 s left)");
+      co_await send(bank, cmd::stop);
+    };
+    loop.run_until_complete([&] { return body(loop); });
+  }
+
+  TEST_CASE("what a deadline passed in the mailbox does not run") {
+    event_loop loop;
+    const auto body = [](event_loop&) -> future<> {
+      auto bank = co_await spawn_local<ledger, concurrency::thread>(spawn_options{});
+      std::promise<void> go;
+      auto held = send(bank, "hold"_cmd, go.get_future().share());
+      auto late = pulsar::with_deadline(1ms, [&] { return send(bank, "deposit"_cmd, "ann", 1); });
+      const auto r = co_await as_result(std::move(late));
+      CHECK(r.code() == errc::timed_out);
+      co_await sleep(2ms);
+      go.set_value();
+      co_await std::move(held);
+      const long total = co_await send(bank, "deposit"_cmd, "ann", 2);
+      CHECK(total == 2);
+      co_await send(bank, cmd::stop);
+    };
+    loop.run_until_complete([&] { return body(loop); });
   }
 
   CORO_TEST_CASE("a send that reaches nobody says so") {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include <pulsar/actors/send_wait.hpp>
 
+#include <pulsar/core/tasks.hpp>
+
 #include "actors/local_spawn.hpp"
 #include "support/coro_test.hpp"
 
@@ -48,12 +50,19 @@ class ledger : public pulsar::actor<ledger> {
   }
   future<> endless() { co_await pulsar::sleep(1h); }
   void nothing() {}
+  // Until it is told otherwise.
+  void block() {
+    blocks = true;
+    while (blocks) std::this_thread::yield();
+  }
+  static inline std::atomic<bool> blocks{false};
   std::string write(entry what) { return what.text + std::to_string(what.number); }
   int keep(std::unique_ptr<int> p) { return *p; }
   using commands = pulsar::commands<&ledger::deposit,
                                     &ledger::slow,
                                     &ledger::endless,
                                     &ledger::nothing,
+                                    &ledger::block,
                                     &ledger::write,
                                     &ledger::keep>;
 
@@ -69,6 +78,13 @@ std::error_code error_of(F&& f) {
     return e.code();
   }
   return {};
+}
+
+// What the sends of that loop wait for.
+std::string replies_of(event_loop& loop) {
+  std::string all;
+  for (const auto& each : loop.tasks()) all += each.waits_for + ";";
+  return all;
 }
 
 // Runs the body in a thread without a loop while the actor lives, in this one or in its own.
@@ -115,6 +131,44 @@ TEST_SUITE("send_wait") {
       CHECK(error_of([&] { send_wait(1ms, bank, "endless"_cmd); }) == errc::timed_out);
       CHECK(error_of([&] { send_wait<long>(5s, actor_ref<>(bank), "steal"); }) ==
             errc::unknown_command);
+    });
+  }
+
+  TEST_CASE("its timeout is that of the send, also if that is longer than ten seconds") {
+    with_actor<concurrency::thread>([](const actor_ref<ledger>& bank) {
+      std::thread asks([&] { send_wait(100min, bank, "block"_cmd); });
+      auto& background = pulsar::detail::background_loop::get();
+      std::string waits;
+      while (waits.find("a reply") == std::string::npos) {
+        waits = pulsar::run_threadsafe(background, [&] { return replies_of(background); }).get();
+      }
+      CHECK_MESSAGE(waits.find("a reply (1 h ") != std::string::npos, waits);
+      while (!ledger::blocks) std::this_thread::yield();
+      ledger::blocks = false;
+      asks.join();
+    });
+  }
+
+  TEST_CASE("a time that is too long to be added to is no failure") {
+    with_actor<concurrency::coroutine>([](const actor_ref<ledger>& bank) {
+      CHECK(send_wait(event_loop::duration::max(), bank, "slow"_cmd, 7) == 7);
+    });
+  }
+
+  TEST_CASE("a command that is still in the mailbox when the time is up does not run") {
+    with_actor<concurrency::thread>([](const actor_ref<ledger>& bank) {
+      std::thread holds([&] { send_wait(1min, bank, "block"_cmd); });
+      while (!ledger::blocks) std::this_thread::yield();
+      try {
+        send_wait(1ms, bank, "deposit"_cmd, "ann", 1000);
+        CHECK(false);
+      } catch (const pulsar::error& e) {
+        CHECK(e.code() == errc::timed_out);
+        CHECK(std::string(e.what()).find("'deposit' of 'bank'") != std::string::npos);
+      }
+      ledger::blocks = false;
+      holds.join();
+      CHECK(send_wait(1min, bank, "deposit"_cmd, "ann", 247) == 250);
     });
   }
 

@@ -12,11 +12,11 @@
 ///
 /// `send` returns a future of the calling loop and throws `errc::no_loop` where there is none. It
 /// fails with what the command threw, `errc::actor_gone`, `errc::mailbox_full` or, after ten
-/// seconds, `errc::timed_out`; a reply that comes later is dropped. An empty reference is
-/// `errc::unknown_actor`; a parameter or result that cannot travel to the actor's process is
-/// `errc::not_encodable`. Dropping the future does not cancel the command. `tell` may be called from
-/// any thread; what fails where it runs is logged. A name is looked
-/// for in this process and then, under `pulsar::run`, in the whole program.
+/// seconds or what `with_deadline` has left, `errc::timed_out`; a reply that comes later is dropped.
+/// An empty reference is `errc::unknown_actor`; a parameter or result that cannot travel to the
+/// actor's process is `errc::not_encodable`. Dropping the future does not cancel the command. `tell`
+/// may be called from any thread; what fails where it runs is logged. A name is looked for in this
+/// process and then, under `pulsar::run`, in the whole program.
 
 #include <pulsar/actors/builtin.hpp>
 #include <pulsar/actors/command.hpp>
@@ -139,7 +139,7 @@ inline future<actor_ref<>> (*find_elsewhere)(event_loop& loop, std::string name)
 template <class R>
 future<R> ask_elsewhere(event_loop& loop, std::string name, std::string command,
                         buffer arguments) {
-  const auto until = loop.time() + default_timeout;
+  const auto until = loop.time() + within_chain(loop, default_timeout);
   if (find_elsewhere == nullptr) throw_unknown_actor(name);
   const actor_ref<> found = co_await find_elsewhere(loop, name);
   if (!found) throw_unknown_actor(name);

@@ -9,13 +9,17 @@
 ///     send_then([](pulsar::result<long> cents) { ... }, bank, "deposit"_cmd, "ann", 250);
 ///
 /// All that `send` takes may stand behind the first argument. What fails there fails here, with the
-/// same exceptions. The limit of every send, ten seconds, holds too.
+/// same exceptions. The asking is done in a thread of pulsar's own, which begins with the first call
+/// and which all share.
 
 #include <pulsar/actors/detail/background_loop.hpp>
 #include <pulsar/actors/send.hpp>
 #include <pulsar/core/result.hpp>
-#include <pulsar/core/timeout.hpp>
+#include <pulsar/core/run_threadsafe.hpp>
 
+#include <algorithm>
+#include <chrono>
+#include <string>
 #include <string_view>
 #include <tuple>
 #include <type_traits>
@@ -24,17 +28,6 @@
 namespace pulsar {
 
 namespace detail {
-
-/// Runs `ask()` in a loop of its own, which lives for this call.
-template <class F>
-auto ask_and_wait(event_loop::duration timeout, F&& ask) {
-  if (event_loop::running() != nullptr) {
-    throw error(errc::already_running,
-                "send_wait blocks, and an event loop runs in this thread: use co_await send(...)");
-  }
-  event_loop loop;
-  return loop.run_until_complete([&] { return with_timeout(ask(), timeout); });
-}
 
 template <class R, class Callback>
 future<> answer_by_callback(event_loop&, future<R> answer, Callback callback) {
@@ -60,6 +53,25 @@ decltype(auto) hand_on(T& kept) {
   }
 }
 
+/// Has `ask(args...)` called in the loop of the background, where it may take so long, and waits.
+template <class Ask, class... Args>
+auto ask_and_wait(event_loop::duration timeout, Ask ask, Args&&... args) {
+  if (event_loop::running() != nullptr) {
+    throw error(errc::already_running,
+                "send_wait blocks, and an event loop runs in this thread: use co_await send(...)");
+  }
+  timeout = std::min<event_loop::duration>(timeout, std::chrono::years(50));  // it is added to
+  auto work = [timeout, ask, kept = std::tuple<travelling<Args>...>(std::forward<Args>(args)...)]()
+                  mutable {
+    return with_value(chosen_timeout, timeout, [&] {
+      return std::apply([&](auto&... a) { return ask(hand_on(a)...); }, kept);
+    });
+  };
+  // The send keeps the time, and says what was asked; unless a callback there holds it up.
+  return run_threadsafe(background_loop::get(), std::move(work))
+      .get(timeout + std::chrono::milliseconds(100));
+}
+
 /// Has `ask(args...)` called in a loop, and `callback` with what that gives.
 template <class Callback, class Ask, class... Args>
 void ask_and_call(Callback&& callback, Ask ask, Args&&... args) {
@@ -82,19 +94,23 @@ void ask_and_call(Callback&& callback, Ask ask, Args&&... args) {
 }  // namespace detail
 
 /// Runs the command on the actor, blocks this thread until it has, and gives its result or throws
-/// its failure; `errc::timed_out` when that takes longer than `timeout`: the command is not
-/// cancelled. Any thread in which no loop runs, else `errc::already_running`.
+/// its failure; `errc::timed_out` when that takes longer than `timeout`, however long that is: the
+/// command is not cancelled. Any thread in which no loop runs, else `errc::already_running`.
+/// Arguments are moved or copied, texts as `std::string`.
 template <class Ref, class... Args>
 auto send_wait(event_loop::duration timeout, const Ref& ref, Args&&... args) {
-  return detail::ask_and_wait(timeout, [&] { return send(ref, std::forward<Args>(args)...); });
+  return detail::ask_and_wait(
+      timeout, [ref](auto&&... a) { return send(ref, std::forward<decltype(a)>(a)...); },
+      std::forward<Args>(args)...);
 }
 
 /// The same, by the member function.
 template <auto Function, class A, class... Args>
 requires std::is_member_function_pointer_v<decltype(Function)>
 auto send_wait(event_loop::duration timeout, const actor_ref<A>& ref, Args&&... args) {
-  return detail::ask_and_wait(timeout,
-                              [&] { return send<Function>(ref, std::forward<Args>(args)...); });
+  return detail::ask_and_wait(
+      timeout, [ref](auto&&... a) { return send<Function>(ref, std::forward<decltype(a)>(a)...); },
+      std::forward<Args>(args)...);
 }
 
 /// The same, by the name of the command alone.
@@ -103,8 +119,12 @@ R send_wait(event_loop::duration timeout,
             const Ref& ref,
             std::string_view command,
             Args&&... args) {
-  return detail::ask_and_wait(timeout,
-                              [&] { return send<R>(ref, command, std::forward<Args>(args)...); });
+  return detail::ask_and_wait(
+      timeout,
+      [ref](std::string name, auto&&... a) {
+        return send<R>(ref, name, std::forward<decltype(a)>(a)...);
+      },
+      std::string(command), std::forward<Args>(args)...);
 }
 
 /// Runs the command on the actor and calls `callback` with the `result<R>` of that, once: in this

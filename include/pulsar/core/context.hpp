@@ -35,7 +35,7 @@ template <class T>
 class context_value {
  public:
   /// `fallback` is what `get` gives where there is none.
-  explicit context_value(T fallback = T()) : fallback_(std::move(fallback)) {}
+  explicit constexpr context_value(T fallback = T()) : fallback_(std::move(fallback)) {}
   context_value(const context_value&) = delete;
   context_value& operator=(const context_value&) = delete;
 

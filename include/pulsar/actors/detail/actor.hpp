@@ -225,6 +225,9 @@ inline void actor_base::deliver(detail::invocation* what) noexcept {
               "'" + name() + "' has " + std::to_string(pending_) + " commands pending")));
     return;
   }
+  if (detail::may_be_limited()) [[unlikely]] {
+    what->limit();
+  }
   ++pending_;
   mailbox_.push(what);
   if (state_ == actor_state::running) schedule_pump();

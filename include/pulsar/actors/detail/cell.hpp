@@ -77,6 +77,8 @@ struct invocation : task_node, recycled {
   /// In the loop of the actor.
   virtual void run(actor_base& actor) = 0;
   virtual void refuse(std::exception_ptr why) noexcept = 0;
+  /// What the chain of the sender, which runs, may take is less than its own time, perhaps.
+  virtual void limit() noexcept {}
   /// Asks a command that is under way to end.
   virtual void cancel() noexcept {}
   /// Frees a command that is under way: its loop closes.

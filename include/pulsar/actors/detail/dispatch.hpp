@@ -25,8 +25,6 @@
 
 namespace pulsar::detail {
 
-inline constexpr event_loop::duration default_timeout = std::chrono::seconds(10);
-
 // -- commands that every actor has, by name ------------------------------------
 
 class global_commands {
@@ -232,6 +230,7 @@ template <class R>
 future<R> ask_encoded(actor_cell& cell, std::string_view command, buffer arguments,
                       event_loop::duration timeout) {
   event_loop& here = event_loop::current();
+  timeout = within_chain(here, timeout);
   auto* call = new remote_ask<R>(here, asked_of(cell, command), timeout);
   auto result = future_access::make<R>(call);
   cell.post_encoded(command, std::move(arguments), here.time() + timeout,
@@ -254,6 +253,7 @@ template <class Returned>
                                                          event_loop::duration timeout) {
   using result = unwrapped<Returned>;
   actor_cell& cell = *call->target;
+  timeout = within_chain(here, timeout);
   auto* waiting = new remote_ask<result>(here, asked_of(cell, call->name()), timeout);
   auto answer = future_access::make<result>(waiting);
   call->answer_elsewhere(sink_of(here, waiting->number()));

@@ -8,9 +8,12 @@
 #include <pulsar/actors/detail/failure.hpp>
 #include <pulsar/actors/detail/number_map.hpp>
 #include <pulsar/core/codec.hpp>
+#include <pulsar/core/deadline.hpp>
 #include <pulsar/core/future.hpp>
 #include <pulsar/core/log.hpp>
 
+#include <algorithm>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
@@ -36,6 +39,26 @@ void command_finished(actor_base& actor, invocation* what) noexcept;
 
 // -- the sender's side -------------------------------------------------------------
 
+inline constexpr event_loop::duration default_timeout = std::chrono::seconds(10);
+
+/// How long a send may take in a chain of awaits that has said so itself; else it is the default.
+inline const context_value<event_loop::duration> chosen_timeout(default_timeout);
+
+/// True if the chain may have a limit. What has none is to be found out in no time.
+inline bool may_be_limited() noexcept {
+  return this_context != nullptr && this_context->addition != nullptr;
+}
+
+[[gnu::cold, gnu::noinline]] inline event_loop::duration limited_timeout(event_loop& loop,
+                                                                         event_loop::duration own) {
+  return std::min(own == default_timeout ? chosen_timeout.get() : own, remaining(loop));
+}
+
+/// `own`, or what the chain of awaits has left (deadline.hpp).
+inline event_loop::duration within_chain(event_loop& loop, event_loop::duration own) {
+  return may_be_limited() ? limited_timeout(loop, own) : own;
+}
+
 /// A sender's future with its deadline.
 class asked_state : public hand_made_state {
  public:
@@ -43,6 +66,13 @@ class asked_state : public hand_made_state {
     count = 2;  // the future's, and that of whoever settles it
     handed_out = true;
     loop_access::arm_after(l, timer_, timeout);
+  }
+
+  /// Its time ends with that of the chain of awaits, if that is earlier.
+  void limit() noexcept {
+    const auto own = loop_access::time_left(*loop, timer_);
+    // Not `arm_after`: with two callers it would not stand inlined in each send.
+    loop_access::arm_at(*loop, timer_, loop->time() + limited_timeout(*loop, own));
   }
 
   /// The end of whoever settles it.
@@ -305,6 +335,9 @@ class command_call : public invocation {
   }
 
   void refuse(std::exception_ptr why) noexcept final { failed(std::move(why)); }
+  void limit() noexcept final {
+    if (answers_ == way::here) future_->limit();
+  }
 
  protected:
   enum class way : std::uint8_t { nowhere, here, elsewhere, back, encoded };
