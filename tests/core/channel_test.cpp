@@ -23,6 +23,7 @@
 
 using namespace std::chrono_literals;
 using future_test::code_of;
+using future_test::error_of;
 using pulsar::as_result;
 using pulsar::channel;
 using pulsar::clock_kind;
@@ -31,16 +32,6 @@ using pulsar::event_loop;
 using pulsar::future;
 
 namespace {
-
-template <class F>
-std::error_code error_of(F&& f) {
-  try {
-    f();
-  } catch (const std::system_error& e) {
-    return e.code();
-  }
-  return {};
-}
 
 // Shared: a coroutine that is dropped may go on for a while.
 using numbers = std::shared_ptr<channel<int>>;

@@ -20,6 +20,7 @@
 #include <vector>
 
 using namespace std::chrono_literals;
+using future_test::code_of;
 using pulsar::address;
 using pulsar::as_result;
 using pulsar::connect;
@@ -36,11 +37,6 @@ namespace {
 future<> greet(stream peer) {
   peer.write("hello\n");
   co_await peer.close();
-}
-
-template <class T>
-std::error_code code_of(const pulsar::result<T>& r) {
-  return r ? std::error_code() : future_test::code_of(r.exception());
 }
 
 std::string scratch_path(const char* name) {

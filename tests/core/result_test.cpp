@@ -8,6 +8,7 @@
 
 #include "support/coro_test.hpp"
 #include "support/death.hpp"
+#include "support/futures.hpp"
 
 #include <any>
 #include <chrono>
@@ -24,6 +25,7 @@
 #include <vector>
 
 using namespace std::chrono_literals;
+using future_test::run;
 using pulsar::as_result;
 using pulsar::clock_kind;
 using pulsar::errc;
@@ -38,12 +40,6 @@ namespace {
 template <class E>
 std::exception_ptr failure(E e) {
   return std::make_exception_ptr(e);
-}
-
-// Runs all there is to run.
-void run(event_loop& loop) {
-  loop.context().restart();
-  loop.context().run();
 }
 
 struct no_default {

@@ -24,6 +24,7 @@
 #include <vector>
 
 using namespace std::chrono_literals;
+using future_test::error_of;
 using pulsar::blocking_future;
 using pulsar::clock_kind;
 using pulsar::errc;
@@ -33,16 +34,6 @@ using pulsar::result;
 using pulsar::run_threadsafe;
 
 namespace {
-
-template <class F>
-std::error_code error_of(F&& f) {
-  try {
-    f();
-  } catch (const std::system_error& e) {
-    return e.code();
-  }
-  return {};
-}
 
 // A loop that runs in a thread of its own.
 class loop_thread {

@@ -19,6 +19,7 @@
 #include <vector>
 
 using namespace std::chrono_literals;
+using future_test::code_of;
 using pulsar::address;
 using pulsar::as_result;
 using pulsar::connect;
@@ -31,11 +32,6 @@ using pulsar::stream;
 using pulsar::unique_fd;
 
 namespace {
-
-template <class T>
-std::error_code code_of(const pulsar::result<T>& r) {
-  return r ? std::error_code() : future_test::code_of(r.exception());
-}
 
 // Answers lines until QUIT.
 future<> echo(stream peer) {

@@ -23,6 +23,7 @@
 using namespace std::chrono_literals;
 using future_test::code_of;
 using future_test::new_steps;
+using future_test::reports;
 using future_test::steps;
 using pulsar::as_result;
 using pulsar::clock_kind;
@@ -55,14 +56,6 @@ future<> note(shared_future<std::string> f, steps s, std::string name) {
   const std::string& text = co_await f;
   s->push_back(name + " " + text);
 }
-
-struct reports {
-  explicit reports(event_loop& loop) {
-    loop.set_exception_handler(
-        [this](const failure_report& r) { all.push_back(pulsar::detail::describe(r.exception)); });
-  }
-  std::vector<std::string> all;
-};
 
 }  // namespace
 

@@ -7,6 +7,7 @@
 #include <asio/io_context.hpp>
 
 #include "support/coro_test.hpp"
+#include "support/futures.hpp"
 
 #include <signal.h>
 #include <sys/syscall.h>
@@ -26,6 +27,8 @@
 #include <vector>
 
 using namespace std::chrono_literals;
+using future_test::error_of;
+using future_test::reports;
 using pulsar::clock_kind;
 using pulsar::errc;
 using pulsar::event_loop;
@@ -48,16 +51,6 @@ void turn(event_loop& loop) {
   loop.context().poll();
 }
 
-template <class F>
-std::error_code error_of(F&& f) {
-  try {
-    f();
-  } catch (const std::system_error& e) {
-    return e.code();
-  }
-  return {};
-}
-
 // Returns when that thread of this process sleeps.
 void wait_until_asleep(long thread) {
   for (;;) {
@@ -74,15 +67,6 @@ void wait_until_asleep(long thread) {
 }
 
 long this_thread() { return ::syscall(SYS_gettid); }
-
-struct reports {
-  explicit reports(event_loop& loop) {
-    loop.set_exception_handler([this](const failure_report& r) {
-      all.push_back(pulsar::detail::describe(r.exception));
-    });
-  }
-  std::vector<std::string> all;
-};
 
 }  // namespace
 

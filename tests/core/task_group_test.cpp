@@ -21,7 +21,9 @@
 using namespace std::chrono_literals;
 using future_test::at;
 using future_test::code_of;
+using future_test::error_of;
 using future_test::new_steps;
+using future_test::reports;
 using future_test::run;
 using future_test::steps;
 using pulsar::clock_kind;
@@ -33,16 +35,6 @@ using pulsar::promise;
 using pulsar::task_group;
 
 namespace {
-
-template <class F>
-std::error_code error_of(F&& f) {
-  try {
-    f();
-  } catch (const pulsar::error& e) {
-    return e.code();
-  }
-  return {};
-}
 
 future<> note_after(event_loop::duration delay, steps s, std::string text) {
   co_await pulsar::sleep(delay);
@@ -72,15 +64,6 @@ future<> clean_up(steps s,
   if (!text.empty()) throw std::runtime_error(text);
   if (code) throw pulsar::error(code);
 }
-
-struct reports {
-  explicit reports(event_loop& loop) {
-    loop.set_exception_handler([this](const failure_report& r) {
-      all.push_back(pulsar::detail::describe(r.exception));
-    });
-  }
-  std::vector<std::string> all;
-};
 
 }  // namespace
 

@@ -29,6 +29,7 @@ using namespace std::chrono_literals;
 using future_test::at;
 using future_test::code_of;
 using future_test::new_steps;
+using future_test::reports;
 using future_test::run;
 using future_test::steps;
 using pulsar::clock_kind;
@@ -81,15 +82,6 @@ future<int> stubborn(int value, event_loop& loop = event_loop::current()) {
   }
   co_return -1;
 }
-
-struct reports {
-  explicit reports(event_loop& loop) {
-    loop.set_exception_handler([this](const failure_report& r) {
-      all.push_back(pulsar::detail::describe(r.exception));
-    });
-  }
-  std::vector<std::string> all;
-};
 
 }  // namespace
 

@@ -2,8 +2,8 @@
 #pragma once
 
 /// \file
-/// What tests of futures and combinators share: moments of a virtual clock, codes of failures, and
-/// a list in which coroutines note what they did.
+/// What tests of futures and combinators share: moments of a virtual clock, codes of failures, what
+/// was reported to a loop, and a list in which coroutines note what they did.
 
 #include <pulsar/core/event_loop.hpp>
 
@@ -11,6 +11,7 @@
 #include <memory>
 #include <string>
 #include <system_error>
+#include <utility>
 #include <vector>
 
 namespace future_test {
@@ -33,6 +34,37 @@ inline std::error_code code_of(const std::exception_ptr& failure) {
   }
   return {};
 }
+
+/// The same of a result.
+template <class R>
+  requires requires(const R& r) { r.has_value(); }
+std::error_code code_of(const R& r) {
+  return code_of(r.exception());
+}
+
+/// The code of what `f()` throws; no code if it throws nothing.
+template <class F>
+std::error_code error_of(F&& f) {
+  try {
+    static_cast<void>(std::forward<F>(f)());
+  } catch (const std::system_error& e) {
+    return e.code();
+  }
+  return {};
+}
+
+/// What reaches the exception handler of a loop while it lives, as text.
+struct reports {
+  explicit reports(pulsar::event_loop& loop) {
+    loop.set_exception_handler([this](const pulsar::failure_report& r) {
+      all.push_back(pulsar::detail::describe(r.exception));
+    });
+  }
+  reports(const reports&) = delete;
+  reports& operator=(const reports&) = delete;
+
+  std::vector<std::string> all{};
+};
 
 /// Runs all there is to run.
 inline void run(pulsar::event_loop& loop) {
