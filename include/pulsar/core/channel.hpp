@@ -17,6 +17,7 @@
 /// combinator (`with_timeout`, `as_result`) goes with that. Within one thread `async_queue` is
 /// quicker.
 
+#include <pulsar/core/detail/blocking_wait.hpp>
 #include <pulsar/core/detail/channel.hpp>
 #include <pulsar/core/future.hpp>
 
@@ -143,7 +144,7 @@ class channel {
   }
 
   void send_blocking(T& item, const std::chrono::nanoseconds* limit) {
-    if (event_loop::running() != nullptr) detail::throw_would_block("channel::send_wait");
+    detail::check_may_block("channel::send_wait");
     const detail::counted_pointer<ticket> mine(new ticket);
     const auto result = core_->send(item, mine.get());
     if (result == outcome::closed) throw error(errc::closed, "channel::send_wait");
@@ -151,7 +152,7 @@ class channel {
   }
 
   T receive_blocking(const std::chrono::nanoseconds* limit) {
-    if (event_loop::running() != nullptr) detail::throw_would_block("channel::receive_wait");
+    detail::check_may_block("channel::receive_wait");
     const detail::counted_pointer<ticket> mine(new ticket);
     std::optional<T> item;
     const auto result = core_->receive(item, mine->number, mine.get());
@@ -166,13 +167,8 @@ class channel {
     const auto shared = core_;  // the channel may end as soon as it is closed
     {
       std::unique_lock lock(shared->mutex());
-      const auto over = [&mine] { return mine.at != stage::waiting; };
-      if (limit == nullptr) {
-        mine.woken.wait(lock, over);
-      } else {
-        const auto now = std::chrono::steady_clock::now();
-        mine.woken.wait_until(lock, detail::loop_data::later(now, *limit), over);
-      }
+      static_cast<void>(detail::wait_blocking(lock, mine.woken, limit,
+                                              [&mine] { return mine.at != stage::waiting; }));
     }
     if (shared->give_up(mine, sends)) throw error(errc::timed_out, "channel");
     if (mine.at == stage::refused) throw error(errc::closed, "channel");

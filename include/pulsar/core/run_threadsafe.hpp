@@ -13,6 +13,7 @@
 ///
 /// With a completion token of Asio: `async_run` in interop.hpp.
 
+#include <pulsar/core/detail/blocking_wait.hpp>
 #include <pulsar/core/detail/run_threadsafe.hpp>
 #include <pulsar/core/event_loop.hpp>
 #include <pulsar/core/result.hpp>
@@ -46,13 +47,7 @@ class awaited_outside final : public outside_call<T> {
   /// False if there is no result after `limit`; without one it waits for as long as it takes.
   bool wait(const std::chrono::nanoseconds* limit) {
     std::unique_lock lock(mutex_);
-    const auto there = [this] { return outcome_.has_value(); };
-    if (limit != nullptr) {
-      const auto now = std::chrono::steady_clock::now();
-      return settled_.wait_until(lock, loop_data::later(now, *limit), there);
-    }
-    settled_.wait(lock, there);
-    return true;
+    return wait_blocking(lock, settled_, limit, [this] { return outcome_.has_value(); });
   }
 
   result<T> take() {
@@ -134,11 +129,7 @@ class [[nodiscard(
     return *call_;
   }
 
-  static void check_may_block() {
-    if (event_loop::running() == nullptr) return;
-    throw error(errc::already_running,
-                "blocking_future::get blocks, and an event loop runs in this thread: use co_await");
-  }
+  static void check_may_block() { detail::check_may_block("blocking_future::get"); }
 
   T take() { return std::exchange(call_, nullptr)->take().value(); }
 

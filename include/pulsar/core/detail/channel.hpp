@@ -19,7 +19,6 @@
 #include <exception>
 #include <mutex>
 #include <optional>
-#include <string>
 #include <utility>
 
 namespace pulsar::detail {
@@ -340,10 +339,5 @@ struct thread_ticket final : channel_ticket<T> {
 
   std::condition_variable woken;
 };
-
-[[noreturn]] inline void throw_would_block(const char* what) {
-  throw error(errc::already_running,
-              std::string(what) + " blocks, and an event loop runs in this thread: use co_await");
-}
 
 }  // namespace pulsar::detail
