@@ -5,6 +5,7 @@
 #include <asio/steady_timer.hpp>
 #include <fcntl.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -54,6 +55,37 @@ std::error_code code_of_watching(event_loop& loop, int fd) {
     return e.code();
   }
   return {};
+}
+
+// While it lives nobody gets a descriptor.
+class no_more_descriptors {
+ public:
+  no_more_descriptors() {
+    REQUIRE(::getrlimit(RLIMIT_NOFILE, &before_) == 0);
+    rlimit none = before_;
+    none.rlim_cur = static_cast<rlim_t>(new_event().get());  // the lowest that is free
+    REQUIRE(::setrlimit(RLIMIT_NOFILE, &none) == 0);
+    REQUIRE_FALSE(new_event());
+  }
+  no_more_descriptors(const no_more_descriptors&) = delete;
+  no_more_descriptors& operator=(const no_more_descriptors&) = delete;
+  ~no_more_descriptors() { ::setrlimit(RLIMIT_NOFILE, &before_); }
+
+ private:
+  rlimit before_{};
+};
+
+// How often the loop was woken in that time.
+int handlers_within(event_loop& loop, event_loop::duration time) {
+  bool over = false;
+  int handlers = 0;
+  loop.call_later(time, [&over] { over = true; });
+  loop.context().restart();
+  while (!over) {
+    loop.context().run_one();
+    ++handlers;
+  }
+  return handlers;
 }
 
 }  // namespace
@@ -280,6 +312,43 @@ TEST_SUITE("watch") {
     co_await called.get_future();
     CHECK(late == 0);
     CHECK(loop.remove_reader(number));
+    CHECK(loop.remove_reader(third.get()));
+  }
+
+  TEST_CASE("with no descriptor left for that it pauses, and goes on when there is one") {
+    event_loop loop;
+    const unique_fd third = new_event();
+    int called = 0;
+    int late = 0;
+    // The kernel goes on telling of a file that nobody watches, until the loop has begun anew.
+    const auto confuse = [&] {
+      unique_fd gone = new_event(1);
+      const int number = gone.get();
+      unique_fd copy(::fcntl(number, F_DUPFD_CLOEXEC, 0));
+      loop.add_reader(number, [&late] { ++late; });
+      gone.reset();
+      CHECK(loop.remove_reader(number));
+      return copy;
+    };
+    loop.add_reader(third.get(), [&] {
+      lower(third);
+      ++called;
+    });
+    // Once with descriptors: the checks of a sanitizer need some of their own the first time.
+    unique_fd copy = confuse();
+    CHECK(handlers_within(loop, 20ms) < 100);
+    copy = confuse();
+    {
+      const no_more_descriptors none;
+      raise(third);
+      CHECK(handlers_within(loop, 50ms) < 100);   // it does not ask again and again
+      CHECK(handlers_within(loop, 200ms) < 200);  // nor when the pause is over
+    }
+    raise(third);
+    const int before = called;
+    while (called == before) loop.context().run_one();
+    CHECK(handlers_within(loop, 200ms) < 200);
+    CHECK(late == 0);
     CHECK(loop.remove_reader(third.get()));
   }
 
