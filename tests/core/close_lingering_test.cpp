@@ -14,6 +14,7 @@
 #include <utility>
 
 using namespace std::chrono_literals;
+using future_test::code_of;
 using pulsar::as_result;
 using pulsar::close_lingering;
 using pulsar::errc;
@@ -23,11 +24,6 @@ using pulsar::memory_pair;
 using pulsar::stream;
 
 namespace {
-
-template <class T>
-std::error_code code_of(const pulsar::result<T>& r) {
-  return r ? std::error_code() : future_test::code_of(r.exception());
-}
 
 // Answers a request that it has not read to its end.
 future<> refuse(stream peer) {

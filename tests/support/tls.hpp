@@ -29,6 +29,7 @@
 
 namespace tls_test {
 
+using future_test::code_of;
 using pulsar::future;
 using pulsar::stream;
 namespace tls = pulsar::tls;
@@ -61,11 +62,6 @@ struct world {
 inline const world& test() {
   static const world instance;
   return instance;
-}
-
-template <class T>
-std::error_code code_of(const pulsar::result<T>& r) {
-  return r ? std::error_code() : future_test::code_of(r.exception());
 }
 
 inline std::string pattern(std::size_t size) {
