@@ -3,6 +3,7 @@
 
 #include <doctest/doctest.h>
 
+#include <cstring>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -146,6 +147,36 @@ TEST_SUITE("address") {
     at.resize(sizeof(sa_family_t));
     CHECK(address::of(at).is_unix());
     CHECK(address::of(at).path().empty());
+  }
+
+  TEST_CASE("an endpoint may be as long as the system's largest, and not shorter than its own") {
+    const auto storage_of = [](const char* text) {
+      const auto at = address(text).resolve();
+      sockaddr_storage whole{};
+      std::memcpy(&whole, at.data(), at.size());
+      return whole;
+    };
+    for (const std::string text : {"127.0.0.1:80", "[::1]:80", "unix:/run/app.sock"}) {
+      CAPTURE(text);
+      auto whole = storage_of(text.c_str());
+      const auto* const data = reinterpret_cast<sockaddr*>(&whole);
+      CHECK(address::of(address::endpoint(data, sizeof whole)).to_string() == text);
+      if (whole.ss_family == AF_UNIX) continue;
+      CHECK_THROWS_AS(address::of(address::endpoint(data, 8)), std::invalid_argument);
+    }
+    CHECK_THROWS_AS(address::of(address::endpoint(address().resolve().data(), 0)),
+                    std::invalid_argument);
+    sockaddr_storage full{};
+    std::memset(&full, 'x', sizeof full);
+    full.ss_family = AF_UNIX;
+    const address::endpoint longest(reinterpret_cast<sockaddr*>(&full), sizeof full);
+    CHECK(address::of(longest).path().size() <= sizeof(sockaddr_un::sun_path));
+    sockaddr_un abstract{};
+    abstract.sun_family = AF_UNIX;
+    std::memcpy(abstract.sun_path, "\0name", 5);
+    const auto* const name = reinterpret_cast<sockaddr*>(&abstract);
+    CHECK(address::of(address::endpoint(name, sizeof(sa_family_t) + 5)).path() ==
+          std::string("\0name", 5));
   }
 
   TEST_CASE("an endpoint of another family is refused") {

@@ -25,6 +25,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -53,8 +54,8 @@ class address {
   /// Throws `std::invalid_argument`; its text is one sentence that quotes `text`.
   explicit address(std::string_view text);
 
-  /// What an endpoint of Asio or the system says. Throws `std::invalid_argument` for a family that
-  /// is neither IP nor Unix.
+  /// What an endpoint of Asio or the system says; it may be as long as a `sockaddr_storage`. Throws
+  /// `std::invalid_argument` for one that is too short, or of a family that is neither IP nor Unix.
   static address of(const endpoint& where);
 
   bool is_unix() const noexcept { return is_unix_; }
@@ -179,27 +180,36 @@ inline bool address::is_name(std::string_view host) noexcept {
 
 inline address address::of(const endpoint& where) {
   address result;
-  switch (where.data()->sa_family) {
+  const int family = where.size() < sizeof(sa_family_t) ? AF_UNSPEC : where.data()->sa_family;
+  switch (family) {
     case AF_INET:
     case AF_INET6: {
       asio::ip::tcp::endpoint tcp;
-      std::memcpy(tcp.data(), where.data(), where.size());
+      const std::size_t size = family == AF_INET ? sizeof(sockaddr_in) : sizeof(sockaddr_in6);
+      if (where.size() < size) {
+        throw std::invalid_argument("an IP endpoint of " + std::to_string(where.size()) +
+                                    " bytes is no whole one");
+      }
+      std::memcpy(tcp.data(), where.data(), size);
       result.host_ = tcp.address().to_string();
       result.port_ = tcp.port();
       return result;
     }
     case AF_UNIX: {
       asio::local::stream_protocol::endpoint local;
-      std::memcpy(local.data(), where.data(), where.size());
-      local.resize(where.size());
+      const std::size_t size = std::min(where.size(), local.capacity());
+      std::memcpy(local.data(), where.data(), size);
+      local.resize(size);
       result.host_.clear();
       result.path_ = local.path();
+      // The zeros behind a path are no part of it; the one before an abstract name is.
+      if (!result.path_.starts_with('\0')) result.path_.resize(std::strlen(result.path_.c_str()));
       result.port_ = 0;
       result.is_unix_ = true;
       return result;
     }
     default:
-      throw std::invalid_argument("address family " + std::to_string(where.data()->sa_family) +
+      throw std::invalid_argument("address family " + std::to_string(family) +
                                   " is neither IP nor Unix");
   }
 }
