@@ -3,7 +3,8 @@
 #include <pulsar/core/timeout.hpp>
 
 #include <doctest/doctest.h>
-#include <sys/resource.h>
+
+#include "support/few_descriptors.hpp"
 
 #include <atomic>
 #include <chrono>
@@ -60,24 +61,6 @@ struct log_counter {
   static inline int lines = 0;
   static inline std::string last;
   pulsar::log_sink before;
-};
-
-// Leaves the process `left` descriptors while it lives.
-struct few_descriptors {
-  explicit few_descriptors(rlim_t left) {
-    ::getrlimit(RLIMIT_NOFILE, &before);
-    const auto highest = static_cast<rlim_t>(pulsar::open_descriptors().back());
-    const rlimit wanted{highest + 1, before.rlim_max};
-    REQUIRE(::setrlimit(RLIMIT_NOFILE, &wanted) == 0);
-    while (unique_fd filler{::dup(0)}) fillers.push_back(std::move(filler));
-    for (rlim_t i = 0; i < left; ++i) fillers.pop_back();
-  }
-  few_descriptors(const few_descriptors&) = delete;
-  few_descriptors& operator=(const few_descriptors&) = delete;
-  ~few_descriptors() { ::setrlimit(RLIMIT_NOFILE, &before); }
-
-  rlimit before{};
-  std::vector<unique_fd> fillers;
 };
 
 }  // namespace

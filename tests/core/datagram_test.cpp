@@ -5,6 +5,7 @@
 
 #include <doctest/doctest.h>
 #include <support/coro_test.hpp>
+#include <support/few_descriptors.hpp>
 #include <support/futures.hpp>
 #include <support/scratch_directory.hpp>
 
@@ -215,6 +216,22 @@ TEST_SUITE("datagram") {
     CHECK(code_of(taken) == std::errc::address_in_use);
     auto ends = pulsar::socket_pair(SOCK_STREAM);
     CHECK_THROWS_AS(datagram_socket(std::move(ends.first)), pulsar::error);
+  }
+
+  TEST_CASE("where no descriptor is left to watch with a receive fails, and the next one works") {
+    auto ends = pulsar::socket_pair(SOCK_DGRAM);
+    event_loop first;
+    datagram_socket(pulsar::socket_pair(SOCK_DGRAM).first, first).receive_from().cancel();
+    event_loop loop;
+    datagram_socket receiver(std::move(ends.first), loop);
+    datagram_socket sender(std::move(ends.second), loop);
+    const auto failed = [&] {
+      const few_descriptors none(0);
+      return receiver.receive_from();
+    }();
+    CHECK(future_test::code_of(failed.exception()) == std::errc::too_many_files_open);
+    loop.run_until_complete(sender.send("on"));
+    CHECK(loop.run_until_complete(receiver.receive_from()).data == "on");
   }
 
   TEST_CASE("a socket outlives its loop") {

@@ -13,7 +13,10 @@
 #include <unistd.h>
 
 #include "support/coro_test.hpp"
+#include "support/few_descriptors.hpp"
+#include "support/futures.hpp"
 
+#include <array>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -28,6 +31,7 @@
 
 using namespace std::chrono_literals;
 using namespace std::string_view_literals;
+using future_test::code_of;
 using pulsar::address;
 using pulsar::as_result;
 using pulsar::errc;
@@ -309,6 +313,32 @@ TEST_SUITE("sock") {
     co_await loop.sock_sendall(other.get(), "n"sv);
     const auto of_the_new_one = co_await std::move(waiting);
     CHECK(of_the_new_one == "n");
+  }
+
+  TEST_CASE("where no descriptor is left to watch with a call fails, and the next one works") {
+    const auto [mine, theirs] = pulsar::socket_pair(SOCK_STREAM);
+    const unique_fd at = new_socket(AF_INET, SOCK_STREAM);
+    REQUIRE(::listen(at.get(), 1) == 0);
+    const auto codes = [](event_loop& loop, int socket, int listening) {
+      const auto received = loop.sock_recv(socket, 1);
+      const auto sent = loop.sock_sendall(socket, "gone"sv);
+      const auto accepted = loop.sock_accept(listening);
+      return std::array{code_of(received.exception()), code_of(sent.exception()),
+                        code_of(accepted.exception())};
+    };
+    event_loop first;
+    for (const auto& code : codes(first, -1, -1)) CHECK(code == std::errc::bad_file_descriptor);
+    event_loop loop;
+    const auto [received, sent, accepted] = [&] {
+      const few_descriptors none(0);
+      return codes(loop, mine.get(), at.get());
+    }();
+    CHECK(received == std::errc::too_many_files_open);
+    CHECK(sent == std::errc::too_many_files_open);
+    CHECK(accepted == std::errc::too_many_files_open);
+    auto receiving = loop.sock_recv(mine.get(), 2);
+    loop.run_until_complete(loop.sock_sendall(theirs.get(), "on"sv));
+    CHECK(loop.run_until_complete(std::move(receiving)) == "on");
   }
 
   TEST_CASE("what waits when its loop closes is cancelled") {

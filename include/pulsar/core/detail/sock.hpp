@@ -84,9 +84,9 @@ future<T> make_socket_call(event_loop& loop, int fd, direction what, Call call) 
   auto* const made = new socket_call<T, Call>(loop, fd, std::move(call));
   made->handed_out = true;
   auto answer = future_access::make<T>(made);
-  auto& table = loop_access::local<descriptor_table>(loop);
-  if (!table.has_waiter(fd, what) && table.may_go_on() && made->make()) return answer;
   try {
+    auto& table = loop_access::local<descriptor_table>(loop);  // which takes descriptors itself
+    if (!table.has_waiter(fd, what) && table.may_go_on() && made->make()) return answer;
     if constexpr (requires { made->call.keep(); }) made->call.keep();
     table.wait(fd, what, *made);
     ++made->count;
