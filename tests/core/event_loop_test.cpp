@@ -5,7 +5,10 @@
 #include <pulsar/core/operation.hpp>
 #include <pulsar/core/timeout.hpp>
 
+#include <asio/associated_cancellation_slot.hpp>
+#include <asio/async_result.hpp>
 #include <asio/buffer.hpp>
+#include <asio/executor_work_guard.hpp>
 #include <asio/local/connect_pair.hpp>
 #include <asio/local/stream_protocol.hpp>
 #include <asio/post.hpp>
@@ -134,6 +137,30 @@ future<int> last_parameter(int a, const std::string& b, event_loop& loop) {
 }
 
 future<int> no_parameter() { co_return 1; }
+
+// Once it is cancelled it takes its time.
+future<> ends_slowly(event_loop& loop) {
+  try {
+    co_await pulsar::sleep(1h, loop);
+  } catch (const pulsar::error&) {
+  }
+  co_await pulsar::sleep(2ms, loop);
+}
+
+// An operation that is under way until it is cancelled, and completes in that call.
+template <class Token>
+auto ended_by_its_slot(Token&& token) {
+  return asio::async_initiate<Token, void(std::error_code)>(
+      [](auto handler) {
+        auto slot = asio::get_associated_cancellation_slot(handler);
+        const auto held = std::make_shared<decltype(handler)>(std::move(handler));
+        slot.assign([held](asio::cancellation_type) {
+          const auto kept = held;
+          (*kept)(make_error_code(asio::error::operation_aborted));
+        });
+      },
+      token);
+}
 
 }  // namespace
 
@@ -803,6 +830,22 @@ TEST_SUITE("event_loop") {
     }) == 6);
   }
 
+  TEST_CASE("a stop in a handler that throws is not left to the next run") {
+    event_loop loop;
+    asio::post(loop.context(), [&] {
+      loop.stop();
+      throw std::runtime_error("foreign");
+    });
+    CHECK_THROWS_AS(loop.run_forever(), std::runtime_error);
+    bool called = false;
+    loop.call_later(1ms, [&] {
+      called = true;
+      loop.stop();
+    });
+    loop.run_forever();
+    CHECK(called);
+  }
+
   // ---- which loop
 
   TEST_CASE("without a loop in the thread everything that needs one says how to get one") {
@@ -1403,6 +1446,116 @@ TEST_SUITE("event_loop") {
     CHECK(ran == 0);
     context.restart();
     CHECK(context.run() == 0);
+  }
+
+  TEST_CASE("a user's context that was stopped is stopped when its loop has closed") {
+    for (const bool before : {true, false}) {
+      CAPTURE(before);
+      asio::io_context context;
+      const auto work = asio::make_work_guard(context);
+      event_loop loop(context);
+      ends_slowly(loop).detach();
+      asio::post(context, [&] {
+        if (before) context.stop();
+        asio::post(context, [&] { context.stop(); });
+        loop.close();
+        CHECK(context.stopped());
+      });
+      context.run();
+      CHECK(loop.is_closed());
+    }
+  }
+
+  TEST_CASE("a user's context that was not stopped is not when its loop has closed") {
+    for (const bool working : {true, false}) {
+      CAPTURE(working);
+      asio::io_context context;
+      std::optional<asio::executor_work_guard<asio::io_context::executor_type>> work;
+      if (working) work.emplace(context.get_executor());
+      {
+        event_loop loop(context);
+        ends_slowly(loop).detach();
+        loop.call_later(1h, [] {});
+      }
+      CHECK_FALSE(context.stopped());
+      bool called = false;
+      asio::post(context, [&] {
+        called = true;
+        context.stop();
+      });
+      context.run();
+      CHECK(called);
+    }
+  }
+
+  TEST_CASE("a stop in another thread harms no loop that closes, and is not lost") {
+    asio::io_context context;
+    event_loop loop(context);
+    std::atomic<bool> ended{false};
+    [](event_loop& l, std::atomic<bool>& done) -> future<> {
+      co_await ends_slowly(l);
+      done = true;
+    }(loop, ended).detach();
+    std::thread other([&] {
+      while (!ended) context.stop();
+      context.stop();
+    });
+    const auto work = asio::make_work_guard(context);
+    loop.close(10s);
+    other.join();
+    CHECK(ended);
+    CHECK(context.stopped());
+  }
+
+  TEST_CASE("a close inside a close does nothing") {
+    asio::io_context context;
+    for (const bool own : {true, false}) {
+      CAPTURE(own);
+      std::optional<event_loop> loop;
+      own ? loop.emplace() : loop.emplace(context);
+      auto ends = ends_slowly(*loop);
+      bool inside = false;
+      asio::post(loop->context(), [&] {
+        loop->close();
+        inside = !loop->is_closed();
+      });
+      loop->call_soon([&] { loop->close(); });
+      loop->close();
+      CHECK(inside);
+      CHECK(loop->is_closed());
+      CHECK(ends.done());
+    }
+  }
+
+#ifndef NDEBUG
+  TEST_CASE("a loop that ends inside its own close ends the program with a sentence") {
+    const auto end = death_of([] {
+      asio::io_context context;
+      auto* const loop = new event_loop(context);
+      ends_slowly(*loop).detach();
+      asio::post(context, [loop] { delete loop; });
+      loop->close();
+    });
+    CHECK(end.aborted);
+    CHECK(contains(end.text, "while it closes"));
+  }
+#endif
+
+  TEST_CASE("an operation may end inside its cancellation while the loop closes") {
+    event_loop loop;
+    int ended = 0;
+    for (int i = 0; i < 3; ++i) {
+      [](event_loop&, int& count) -> future<> {
+        try {
+          co_await ended_by_its_slot(pulsar::use_future);
+        } catch (const pulsar::error& e) {
+          CHECK(e.code() == errc::cancelled);
+          ++count;
+        }
+      }(loop, ended).detach();
+    }
+    loop.close();
+    CHECK(ended == 3);
   }
 
   TEST_CASE("what is attached to a loop may attach more while it ends") {

@@ -104,7 +104,8 @@ class event_loop : detail::loop_data {
   /// The loop that is running in this thread, or null.
   static event_loop* running() noexcept { return detail::this_thread_loops.running; }
 
-  /// Runs until `stop`. Throws `errc::already_running` inside a loop, `errc::loop_closed`.
+  /// Runs until `stop`. Throws `errc::already_running` inside a loop, `errc::loop_closed`. What a
+  /// handler of Asio's throws leaves it; then it may be called again.
   void run_forever();
 
   /// Runs until `what` is done and returns its result, or throws its failure. `what` is a callable
@@ -130,7 +131,9 @@ class event_loop : detail::loop_data {
   /// and what they throw goes to the exception handler; a coroutine that does not end in time ends the
   /// program: its frame could be in use by the context. At last it waits, whatever `limit` is, for
   /// what still runs in its default executor, which no one can interrupt: a function that may block
-  /// for long belongs in an `executor` of the program's. Closing twice does nothing.
+  /// for long belongs in an `executor` of the program's. A user's context is left stopped if it was,
+  /// or if somebody has stopped it meanwhile. Closing twice does nothing, be it in a handler that
+  /// runs while it closes.
   void close(duration limit = std::chrono::seconds(1)) noexcept;
 
   bool is_running() const noexcept { return running_; }
@@ -323,6 +326,7 @@ class event_loop : detail::loop_data {
   friend struct detail::loop_data;
 
   class batch;
+  class closing_run;
 
   void set_signal_handler(int signal, std::function<void()> f);
 
@@ -367,7 +371,7 @@ class event_loop : detail::loop_data {
   time_point refresh();
   void call_due(tick reached);
   void drop_extensions() noexcept;
-  void finish_handlers() noexcept;
+  void finish_handlers(closing_run& run) noexcept;
 
   handle arm_after(detail::timed_callback_base* node, duration delay) noexcept;
   handle arm_at(detail::timed_callback_base* node, time_point when) noexcept;
@@ -381,7 +385,7 @@ class event_loop : detail::loop_data {
   void arm(tick next) noexcept;
   bool cancel_all() noexcept;
   bool has_running_frames() const noexcept;
-  void run_to_close(duration limit) noexcept;
+  void run_to_close(closing_run& run, duration limit) noexcept;
   void free_frames() noexcept;
   void let_go_of_states() noexcept;
   void drop_ready() noexcept;

@@ -67,6 +67,7 @@ inline void event_loop::enlist() {
 
 inline event_loop::~event_loop() {
   close();
+  PULSAR_ASSERT(closed_, "an event loop ended in a handler that runs while it closes");
   let_go_of_states();
   drop_ready();
   drop_extensions();  // what came after the end
@@ -181,6 +182,7 @@ inline void event_loop::run_forever() {
     ~session() {
       loop.running_ = false;
       loop.stop_after_turn_ = false;
+      loop.stopping_.store(false, std::memory_order_relaxed);
       loop.inbox_->runner_.store(nullptr, std::memory_order_relaxed);
       detail::this_thread_loops.running = nullptr;
     }
@@ -195,7 +197,6 @@ inline void event_loop::run_forever() {
     post(&event_loop::on_stop);
   }
   context_.run();
-  stopping_.store(false, std::memory_order_relaxed);
 }
 
 }  // namespace pulsar

@@ -6,16 +6,22 @@
 
 #include <pulsar/core/detail/event_loop.hpp>
 
+#include <asio/executor_work_guard.hpp>
+#include <asio/io_context.hpp>
+
 #include <cstdlib>
+#include <optional>
 #include <utility>
 
 namespace pulsar {
 
 inline bool event_loop::cancel_all() noexcept {
+  ++batches_;  // what ends at once, inside its cancellation, resumes nobody before the end of this
   for (detail::state* s = frames_.first(); s != nullptr; s = s->next) {
     // The others are cancelled with the frame that waits for them.
     if (s->awaiter == nullptr || s->awaiter->waiter == nullptr) detail::cancel_chain(s);
   }
+  --batches_;
   return has_running_frames();
 }
 
@@ -30,25 +36,61 @@ inline void event_loop::drop_ready() noexcept {
   while (detail::task_node* node = ready_.pop()) node->call(node, true);
 }
 
-// Runs until the cancelled coroutines have ended.
-inline void event_loop::run_to_close(duration limit) noexcept {
-  const auto give_up = later(clock::now(), limit);
-  context_.restart();
-  post_ready();
-  for (bool stopped = false; has_running_frames() && clock::now() < give_up;) {
-    try {
-      if (context_.run_one_until(give_up) > 0) {
-        stopped = false;
-        continue;
-      }
-    } catch (...) {
-      detail::report_callback_failure(*this);  // a handler of the user's
-      continue;
+// While a loop closes it runs its context, whether that was stopped or not. A user's context is
+// stopped again afterwards if it was, or if somebody has stopped it meanwhile.
+class event_loop::closing_run {
+ public:
+  explicit closing_run(event_loop& loop) : loop_(loop) {
+    note_stop();
+    // Without work of its own it would count as stopped too when it has nothing to do.
+    if (loop.own_ == nullptr) work_.emplace(loop.get_executor());
+  }
+  closing_run(const closing_run&) = delete;
+  closing_run& operator=(const closing_run&) = delete;
+  ~closing_run() {
+    if (!work_) return;
+    note_stop();
+    work_.reset();
+    if (stopped_) {
+      loop_.context_.stop();
+    } else {
+      loop_.context_.restart();
     }
-    if (!context_.stopped()) break;
+  }
+
+  /// One handler; false if there was none until then, or the context was stopped.
+  bool run_one(time_point until = time_point::max()) noexcept {
+    bool ran = true;
+    try {
+      ran = loop_.context_.run_one_until(until) > 0;
+    } catch (...) {
+      detail::report_callback_failure(loop_);  // a handler of the user's
+    }
+    note_stop();
+    return ran;
+  }
+
+ private:
+  void note_stop() noexcept {
+    if (!loop_.context_.stopped()) return;
+    stopped_ = true;
+    loop_.context_.restart();
+  }
+
+  event_loop& loop_;
+  std::optional<asio::executor_work_guard<asio::io_context::executor_type>> work_;
+  bool stopped_ = false;
+};
+
+// Runs until the cancelled coroutines have ended.
+inline void event_loop::run_to_close(closing_run& run, duration limit) noexcept {
+  const auto give_up = later(clock::now(), limit);
+  post_ready();
+  for (bool idle = false; has_running_frames() && clock::now() < give_up;) {
+    const bool ran = run.run_one(give_up);
     // Twice in a row means that nothing is pending; once, that a coroutine called stop().
-    if (std::exchange(stopped, true)) break;
-    context_.restart();
+    if (!ran && idle && own_ != nullptr) break;
+    idle = !ran;
   }
 }
 
@@ -87,23 +129,8 @@ inline void event_loop::let_go_of_states() noexcept {
 }
 
 // Runs the user's context until none of the handlers in it refers to this loop.
-inline void event_loop::finish_handlers() noexcept {
-  context_.restart();
-  for (bool stopped = false;
-       posted_ || timer_.waiting || stop_waits_ > 0 || inbox_->posted_ > 0;) {
-    try {
-      if (context_.run_one() > 0) {
-        stopped = false;
-        continue;
-      }
-    } catch (...) {
-      detail::report_callback_failure(*this);  // a handler of the user's
-      continue;
-    }
-    // Once, a handler has stopped the context; twice in a row, there is none any more.
-    if (std::exchange(stopped, true)) break;
-    context_.restart();
-  }
+inline void event_loop::finish_handlers(closing_run& run) noexcept {
+  while (posted_ || timer_.waiting || stop_waits_ > 0 || inbox_->posted_ > 0) run.run_one();
 }
 
 // The newest first. What one of them attaches while it ends is dropped in its turn.
@@ -116,12 +143,13 @@ inline void event_loop::drop_extensions() noexcept {
 }
 
 inline void event_loop::close(duration limit) noexcept {
-  if (closed_ || closing_) return;
+  if (ending_) return;
   PULSAR_ASSERT(!running_ && batches_ == 0, "an event loop cannot be closed while it runs");
   auto* const outer = std::exchange(detail::this_thread_loops.running, nullptr);
   ending_ = true;
+  closing_run run(*this);
   if (cancel_all()) {
-    run_to_close(limit);
+    run_to_close(run, limit);
     if (own_ == nullptr && has_running_frames()) {
       log::critical(
           "coroutines are left on the user's io_context although they were cancelled when their "
@@ -142,7 +170,7 @@ inline void event_loop::close(duration limit) noexcept {
   } else {
     // The user's context must not call back into a loop that is gone.
     timer_.descriptor.cancel();
-    finish_handlers();
+    finish_handlers(run);
     std::error_code ignored;
     timer_.descriptor.close(ignored);
   }
