@@ -139,6 +139,61 @@ TEST_SUITE("pipe") {
     CHECK(blocks(mine.get()));
   }
 
+  CORO_TEST_CASE_REAL("a socket given by number can be used by others when its streams have gone") {
+    auto& loop = event_loop::current();
+    const auto [mine, theirs] = pulsar::socket_pair(SOCK_STREAM);
+    {
+      stream in = co_await loop.connect_read_pipe(mine.get());
+      CHECK(::write(theirs.get(), "ask\n", 4) == 4);
+      const std::string asked = co_await in.read_line();
+      CHECK(asked == "ask\n");
+    }
+    {
+      stream out = co_await loop.connect_write_pipe(mine.get());
+      out.write("told");
+      co_await out.close();
+    }
+    { stream dropped = co_await loop.connect_write_pipe(mine.get()); }
+    CHECK(::send(mine.get(), " more", 5, MSG_NOSIGNAL) == 5);
+    char text[16] = {};
+    CHECK(::recv(theirs.get(), text, 9, MSG_WAITALL) == 9);
+    CHECK(std::string_view(text) == "told more");
+  }
+
+  CORO_TEST_CASE_REAL("a stream that reads from a socket does not end what is written to it") {
+    auto& loop = event_loop::current();
+    auto [mine, theirs] = pulsar::socket_pair(SOCK_STREAM);
+    unique_fd copy(::fcntl(mine.get(), F_DUPFD_CLOEXEC, 3));
+    { stream in = co_await loop.connect_read_pipe(std::move(copy)); }
+    CHECK(::send(mine.get(), "x", 1, MSG_NOSIGNAL) == 1);
+    // One that writes does, if it is its own.
+    copy.reset(::fcntl(mine.get(), F_DUPFD_CLOEXEC, 3));
+    { stream out = co_await loop.connect_write_pipe(std::move(copy)); }
+    char text[4] = {};
+    CHECK(::recv(theirs.get(), text, 4, MSG_WAITALL) == 1);
+  }
+
+  CORO_TEST_CASE_REAL("aborting a stream leaves the socket that was given by number as it was") {
+    auto& loop = event_loop::current();
+    const unique_fd mine(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    for (const bool reads : {true, false}) {
+      const auto linger_of = [&] {
+        linger value{};
+        socklen_t size = sizeof value;
+        ::getsockopt(mine.get(), SOL_SOCKET, SO_LINGER, &value, &size);
+        return value.l_onoff;
+      };
+      stream s;
+      if (reads) {
+        s = co_await loop.connect_read_pipe(mine.get());
+      } else {
+        s = co_await loop.connect_write_pipe(mine.get());
+      }
+      s.abort();
+      CHECK(linger_of() == 0);
+    }
+  }
+
   CORO_TEST_CASE_REAL("a file is read as a pipe would be, from where it stands") {
     auto& loop = event_loop::current();
     const unique_fd file = new_file("one\ntwo\n");

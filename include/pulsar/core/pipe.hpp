@@ -18,7 +18,8 @@
 /// What others share is not changed under them: a pipe or terminal that blocks is opened once more,
 /// because O_NONBLOCK belongs to the open file, which the shell or a child may have as well. Where
 /// that cannot be done (sockets, devices, terminals of another user) the open file is non-blocking
-/// for all until the last stream on it is gone.
+/// for all until the last stream on it is gone. Of a socket the end of a stream shuts down nothing,
+/// unless the stream writes to it and was given the descriptor itself.
 
 #include <pulsar/core/descriptor.hpp>
 #include <pulsar/core/detail/pipe.hpp>

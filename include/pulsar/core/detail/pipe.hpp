@@ -137,10 +137,14 @@ std::unique_ptr<raw_stream> open_pipe(event_loop& loop, int fd, unique_fd given,
                                               : " is open for reading alone"));
   }
   ignore_broken_pipes();
-  const auto kind = S_ISSOCK(what.st_mode) ? descriptor_kind::socket : descriptor_kind::other;
+  // The stream's own is only what it alone writes to: the other direction belongs to somebody else.
+  const bool own = given && end == pipe_end::writes;
+  const auto kind = !S_ISSOCK(what.st_mode) ? descriptor_kind::other
+                    : own                   ? descriptor_kind::socket
+                                            : descriptor_kind::shared_socket;
   if ((flags & O_NONBLOCK) == 0 && can_be_reopened(fd, what)) {
-    if (unique_fd own = above_standard(reopen(fd, end))) {
-      return new_descriptor_stream<>(loop, std::move(own), kind);
+    if (unique_fd anew = above_standard(reopen(fd, end))) {
+      return new_descriptor_stream<>(loop, std::move(anew), kind);
     }
   }
   if (!given) given = copy_of(fd);

@@ -32,7 +32,11 @@
 
 namespace pulsar::detail {
 
-enum class descriptor_kind : std::uint8_t { socket, other };
+enum class descriptor_kind : std::uint8_t {
+  socket,         // the stream's own
+  shared_socket,  // stays as it is when the stream ends: others go on with it
+  other
+};
 
 /// A read that is to begin.
 struct read_to_begin {
@@ -184,7 +188,7 @@ class descriptor_io : public counted_here, read_to_begin {
   std::size_t send(std::span<const std::byte> from, std::error_code& failure) noexcept {
     failure.clear();
     for (;;) {
-      const auto n = kind_ == descriptor_kind::socket
+      const auto n = kind_ != descriptor_kind::other
                          ? ::send(fd(), from.data(), from.size(), MSG_NOSIGNAL | MSG_DONTWAIT)
                          : ::write(fd(), from.data(), from.size());
       if (n >= 0) return static_cast<std::size_t>(n);
@@ -305,7 +309,7 @@ class descriptor_stream final : public raw_stream {
   std::size_t read_now(std::span<std::byte> into, std::error_code& failure) noexcept override {
     failure.clear();
     // The end of what a terminal sends is told once: not to us.
-    if (io_->kind() != descriptor_kind::socket) return 0;
+    if (io_->kind() == descriptor_kind::other) return 0;
     const auto n = ::recv(io_->fd(), into.data(), into.size(), MSG_DONTWAIT);
     if (n >= 0) return static_cast<std::size_t>(n);
     if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR) {
