@@ -19,6 +19,7 @@
 #include <fmt/format.h>
 
 #include "support/coro_test.hpp"
+#include "support/debug_mode.hpp"
 #include "support/futures.hpp"
 
 #include <array>
@@ -1040,6 +1041,7 @@ TEST_SUITE("future") {
   }
 
   TEST_CASE("the failure of a dropped or detached coroutine is reported with function and line") {
+    const without_debug_mode scope;  // it drops futures on purpose
     event_loop loop(clock_kind::virtual_time);
     reports seen(loop);
     std::uint_least32_t line = 0;
@@ -1089,6 +1091,7 @@ TEST_SUITE("future") {
   }
 
   TEST_CASE("a cancellation that nobody looks at is no failure to report") {
+    const without_debug_mode scope;  // it drops futures on purpose
     event_loop loop(clock_kind::virtual_time);
     reports seen(loop);
     { auto f = pulsar::sleep(1h, loop); }
@@ -1481,6 +1484,7 @@ TEST_SUITE("future") {
   }
 
   CORO_TEST_CASE("every kind of await can be given up") {
+    const without_debug_mode scope;  // it drops futures on purpose
     auto& loop = event_loop::current();
     const auto work = [](int depth, auto self) -> future<int> {
       if (depth > 0) co_return 1 + co_await self(depth - 1, self);
@@ -1514,6 +1518,7 @@ TEST_SUITE("future") {
   }
 
   CORO_TEST_CASE("a coroutine that swallows every cancellation can be given up") {
+    const without_debug_mode scope;  // it drops futures on purpose
     const auto stubborn = []() -> future<int> {
       int swallowed = 0;
       for (int i = 0; i < 3; ++i) {
@@ -1536,6 +1541,7 @@ TEST_SUITE("future") {
   }
 
   CORO_TEST_CASE_REAL("a coroutine that waits for a socket can be given up") {
+    const without_debug_mode scope;  // it drops futures on purpose
     auto& loop = event_loop::current();
     // Each operation keeps its socket: one that is cancelled must not have lost it.
     const auto a = std::make_shared<local_socket>(loop.context());

@@ -7,6 +7,7 @@
 
 #include <doctest/doctest.h>
 #include <support/coro_test.hpp>
+#include <support/debug_mode.hpp>
 #include <support/futures.hpp>
 
 #include <array>
@@ -187,6 +188,7 @@ TEST_SUITE("stream") {
   }
 
   CORO_TEST_CASE("read_exactly waits for all of them and leaves the rest") {
+    const without_debug_mode scope;  // it drops futures on purpose
     auto [a, b] = memory_pair();
     const auto writing = write_pieces(a, "hello world", 3);
     std::string text = co_await b.read_exactly(7);
@@ -209,6 +211,7 @@ TEST_SUITE("stream") {
   }
 
   CORO_TEST_CASE("read_until finds a delimiter that comes in pieces, and none that only looks so") {
+    const without_debug_mode scope;  // it drops futures on purpose
     auto [a, b] = memory_pair();
     const auto writing = write_pieces(a, "one\r\r\ntwo\r\n\r\nrest", 1);
     std::string text = co_await b.read_until("\r\n\r\n");
@@ -244,6 +247,7 @@ TEST_SUITE("stream") {
   }
 
   CORO_TEST_CASE("a line over the limit fails, and nothing of it is lost") {
+    const without_debug_mode scope;  // it drops futures on purpose
     auto [a, b] = memory_pair(64, {.read_limit = 10});
     const auto writing = write_pieces(a, "0123456789\nshort\n", 4);
     const auto r = co_await as_result(b.read_line());
@@ -298,6 +302,7 @@ TEST_SUITE("stream") {
   }
 
   CORO_TEST_CASE("fill tells of what another read has left, and of what came meanwhile") {
+    const without_debug_mode scope;  // it drops futures on purpose
     auto [a, b] = memory_pair();
     a.write("line\nrest");
     const std::string line = co_await b.read_line();
@@ -343,6 +348,7 @@ TEST_SUITE("stream") {
 
   CORO_TEST_CASE(
       "a read that is cancelled or dropped loses nothing, and the next may follow at once") {
+    const without_debug_mode scope;  // it drops futures on purpose
     auto [a, b] = memory_pair();
     a.write("half a ");
     const auto r = co_await as_result(with_timeout(b.read_line(), 1s));
@@ -354,6 +360,7 @@ TEST_SUITE("stream") {
   }
 
   CORO_TEST_CASE("bytes may be consumed while a read that was given up is still under way") {
+    const without_debug_mode scope;  // it drops futures on purpose
     auto [a, b] = memory_pair();
     a.write("abc");
     bool more = co_await b.fill();
@@ -370,6 +377,7 @@ TEST_SUITE("stream") {
   }
 
   CORO_TEST_CASE("what is buffered stays in place while a read that was given up ends") {
+    const without_debug_mode scope;  // it drops futures on purpose
     auto [a, b] = memory_pair();
     a.write("abc");
     static_cast<void>(co_await b.fill());
@@ -619,6 +627,7 @@ TEST_SUITE("stream") {
   }
 
   CORO_TEST_CASE("an echo through a small pair comes back whole, whatever the sizes") {
+    const without_debug_mode scope;  // it drops futures on purpose
     auto [a, b] = memory_pair(37, {.high_water = 50, .low_water = 10});
     auto serving = echo(std::move(b));
     const std::string text = pattern(1000);
@@ -668,6 +677,7 @@ TEST_SUITE("stream") {
   }
 
   CORO_TEST_CASE("what is under a stream can be given to another layer, with what was read ahead") {
+    const without_debug_mode scope;  // it drops futures on purpose
     auto [a, b] = memory_pair();
     a.write("STARTTLS\nhello");
     const std::string line = co_await b.read_line();
