@@ -1326,17 +1326,26 @@ TEST_SUITE("event_loop") {
     CHECK(contains(end.text, "let them end before close()"));
   }
 
-#ifndef NDEBUG
-  TEST_CASE("closing a loop inside itself ends the program with a sentence") {
-    const auto end = death_of([] {
+  TEST_CASE("closing a loop inside itself ends the program with a sentence, in any build") {
+    const auto by_callback = death_of([] {
       event_loop loop;
       loop.call_soon([&] { loop.close(); });
       loop.run_forever();
     });
-    CHECK(end.aborted);
-    CHECK(contains(end.text, "cannot be closed while it runs"));
+    CHECK(by_callback.aborted);
+    CHECK(contains(by_callback.text, "cannot be closed while it runs: call stop()"));
+    const auto by_coroutine = death_of([] {
+      asio::io_context context;
+      event_loop loop(context);
+      [](event_loop& l) -> future<> {
+        co_await pulsar::sleep(1ms, l);
+        l.close();
+      }(loop).detach();
+      context.run();
+    });
+    CHECK(by_coroutine.aborted);
+    CHECK(contains(by_coroutine.text, "cannot be closed while it runs"));
   }
-#endif
 
   // ---- closing
 

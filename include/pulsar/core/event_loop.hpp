@@ -133,7 +133,8 @@ class event_loop : detail::loop_data {
   /// what still runs in its default executor, which no one can interrupt: a function that may block
   /// for long belongs in an `executor` of the program's. A user's context is left stopped if it was,
   /// or if somebody has stopped it meanwhile. Closing twice does nothing, be it in a handler that
-  /// runs while it closes.
+  /// runs while it closes; in a callback or coroutine of a loop that runs it ends the program: call
+  /// `stop` there.
   void close(duration limit = std::chrono::seconds(1)) noexcept;
 
   bool is_running() const noexcept { return running_; }
@@ -152,11 +153,12 @@ class event_loop : detail::loop_data {
   bool call_soon_threadsafe(F&& f, source_location where = source_location::current());
 
   /// Calls `f()` once, not earlier than `delay` from now, at once if that is negative; precision
-  /// 1 ms. Throws `errc::loop_closed`.
+  /// 1 ms: what is due within the same one is called in the order in which it was asked for, not of
+  /// its deadlines. Throws `errc::loop_closed`.
   template <class F>
   handle call_later(duration delay, F&& f, source_location where = source_location::current());
 
-  /// Calls `f()` once, not earlier than `when` by `time()`. Throws `errc::loop_closed`.
+  /// Calls `f()` once, not earlier than `when` by `time()`; else as `call_later`.
   template <class F>
   handle call_at(time_point when, F&& f, source_location where = source_location::current());
 
@@ -210,7 +212,8 @@ class event_loop : detail::loop_data {
   template <class F>
   auto run_in_executor(executor& where, F&& f);
 
-  /// For the `run_in_executor` that name none from now on.
+  /// For the `run_in_executor` that name none from now on. It stays the program's: the end of the
+  /// loop does not wait for what runs in it.
   void set_default_executor(executor& where);
 
   // -- I/O, each defined in the header it names

@@ -144,7 +144,11 @@ inline void event_loop::drop_extensions() noexcept {
 
 inline void event_loop::close(duration limit) noexcept {
   if (ending_) return;
-  PULSAR_ASSERT(!running_ && batches_ == 0, "an event loop cannot be closed while it runs");
+  if (running_ || batches_ != 0) {  // what called this could not go on, with NDEBUG either
+    detail::assertion_failed(__FILE__, __LINE__, "close()",
+                             "an event loop cannot be closed while it runs: call stop() there, and "
+                             "close() when run_forever has returned");
+  }
   auto* const outer = std::exchange(detail::this_thread_loops.running, nullptr);
   ending_ = true;
   closing_run run(*this);
