@@ -174,8 +174,10 @@ future<server> start_server(Handler&& handler,
 /// Throws what `body` throws, or what starting or `server::stop` does. With g++ 12 name a `body`
 /// that captures more than references and numbers: see make.hpp.
 template <class F>
-requires std::is_invocable_r_v < future<>, std::decay_t<F>
-&, server& > future<> with_server(future<server> starting, F&& body) {
+future<> with_server(future<server> starting, F&& body) {
+  static_assert(std::is_invocable_r_v<future<>, std::decay_t<F>&, server&>,
+                "with_server calls its body with a server&, and waits for the future<> that it "
+                "returns");
   detail::refuse_temporaries<F>();
   return detail::server_with_body<server, std::decay_t<F>>(std::move(starting),
                                                            std::forward<F>(body));
