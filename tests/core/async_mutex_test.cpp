@@ -12,6 +12,7 @@
 
 using namespace std::chrono_literals;
 using pulsar::async_mutex;
+using pulsar::event_loop;
 using pulsar::future;
 using pulsar::task_group;
 
@@ -61,5 +62,22 @@ TEST_SUITE("async_mutex") {
     lock.release();
     CHECK(mutex.try_lock());
     co_return;
+  }
+
+  TEST_CASE("who waits when its loop closes never has it, and the next one does") {
+    async_mutex mutex;
+    event_loop loop;
+    auto lock = mutex.try_lock();
+    future<async_mutex::guard> kept;
+    {
+      event_loop gone;
+      kept = mutex.lock(gone);
+    }
+    CHECK(kept.cancelled());
+    auto next = mutex.lock(loop);
+    lock.release();
+    CHECK(next.done());
+    next = {};
+    CHECK_FALSE(mutex.locked());
   }
 }

@@ -19,6 +19,7 @@ using pulsar::as_result;
 using pulsar::async_priority_queue;
 using pulsar::async_queue;
 using pulsar::errc;
+using pulsar::event_loop;
 using pulsar::future;
 using pulsar::task_group;
 
@@ -257,6 +258,48 @@ TEST_SUITE("async_queue") {
     }
     const auto ended = co_await as_result(std::move(taking));
     CHECK(ended.code() == errc::broken_promise);
+  }
+
+  TEST_CASE("who waits when its loop closes leaves the line, and swallows nothing") {
+    async_queue<int> queue(1);
+    future<int> kept;
+    future<> late;
+    {
+      event_loop gone;
+      kept = queue.get(gone);
+      auto guard = std::make_shared<int>();
+      const std::weak_ptr<int> alive = guard;
+      kept.add_done_callback([g = std::move(guard)] { FAIL("its loop is closed"); });
+      queue.get(gone).detach();
+      gone.close();
+      CHECK(kept.cancelled());
+      CHECK(alive.expired());
+    }
+    event_loop loop;
+    CHECK(queue.try_put(1));
+    CHECK(queue.size() == 1);
+    {
+      event_loop gone;
+      late = queue.put(2, gone);
+    }
+    CHECK(late.cancelled());
+    CHECK(loop.run_until_complete(queue.get(loop)) == 1);
+    CHECK(queue.empty());  // the one that was to be put went with its loop
+  }
+
+  TEST_CASE("an item that was given to a future of a closed loop goes back when that is dropped") {
+    async_queue<int> queue;
+    event_loop loop;
+    auto next = [&queue] {
+      event_loop gone;
+      auto given = queue.get(gone);
+      CHECK(queue.try_put(1));
+      return given;
+    }();
+    auto waiting = queue.get(loop);
+    CHECK(next.done());
+    next = {};
+    CHECK(loop.run_until_complete(std::move(waiting)) == 1);
   }
 
   TEST_CASE("a queue without room is refused") {

@@ -118,7 +118,10 @@ inline void event_loop::let_go_of_states() noexcept {
       const auto* awaiter = s->awaiter;
       if (s->what != detail::cancellable::kind::frame) {
         s->awaiter = nullptr;
-      } else if (!s->done()) {
+        s->release(s, detail::release_as::loop_closed);  // may free it
+        continue;
+      }
+      if (!s->done()) {
         // The outermost of a chain keeps it for all of them; on the user's context there is none.
         const bool outermost = awaiter == nullptr || awaiter->slot != &awaiter->owned;
         detail::keep_context(*static_cast<detail::frame*>(s), outermost ? own_.get() : nullptr);

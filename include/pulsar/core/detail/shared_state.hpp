@@ -187,6 +187,8 @@ struct hand_made_state : state, recycled {
 
   /// The future's side does not want it any more.
   virtual void on_cancelled() noexcept {}
+  /// It is pending, and its loop has closed: nobody is woken.
+  virtual void on_loop_closed() noexcept {}
 
   /// What a coroutine waits for with it, for people.
   virtual const char* name() const noexcept { return "an operation"; }
@@ -213,8 +215,16 @@ struct hand_made_state : state, recycled {
     return nullptr;
   }
 
+  void lose_loop() noexcept {
+    ++count;
+    if (callbacks != nullptr) free_callbacks(*this);
+    if (!done()) on_loop_closed();
+    drop();
+  }
+
   static void let_go(state* s, release_as how) noexcept {
     auto* self = static_cast<hand_made_state*>(s);
+    if (how == release_as::loop_closed) [[unlikely]] return self->lose_loop();
     if (loops_in_debug.load(std::memory_order_relaxed) != 0) [[unlikely]] {
       if (how == release_as::dropped) report_unused(*self, self->where);
     }

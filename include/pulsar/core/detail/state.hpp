@@ -47,8 +47,8 @@ struct future_awaiter;
 
 enum class status : std::uint8_t { pending, value, taken, failed };  // taken: the value moved out
 
-/// How a future lets go of a state.
-enum class release_as : std::uint8_t { dropped, detached };
+/// How a future lets go of a state; or a loop, which closes, of one that others refer to.
+enum class release_as : std::uint8_t { dropped, detached, loop_closed };
 
 struct state : cancellable {
   using release_function = void (*)(state*, release_as) noexcept;

@@ -27,7 +27,7 @@ class waiting_line {
 
   bool empty() const noexcept { return first_ == nullptr; }
 
-  /// A future at the end of the line. It leaves when it is cancelled or dropped.
+  /// A future at the end of the line. It leaves when it is cancelled or dropped, or its loop closes.
   future<T> wait(event_loop& loop, Extra extra = {}) {
     auto* const made = new place(loop, *this, std::move(extra));
     made->handed_out = true;
@@ -77,6 +77,12 @@ class waiting_line {
 
     void on_cancelled() noexcept override {
       leave();
+      this->drop();
+    }
+    // It would take what nobody has of it.
+    void on_loop_closed() noexcept override {
+      leave();
+      this->fail(std::make_exception_ptr(error(errc::cancelled)));
       this->drop();
     }
 
