@@ -15,6 +15,8 @@
 #include <pulsar/core/listener.hpp>
 #include <pulsar/core/memory_stream.hpp>
 #include <pulsar/core/operation.hpp>
+#include <pulsar/core/shared_future.hpp>
+#include <pulsar/core/shield.hpp>
 #include <pulsar/core/sock.hpp>
 #include <pulsar/core/task_group.hpp>
 #include <pulsar/core/timeout.hpp>
@@ -101,6 +103,17 @@ bool contains(std::string_view text, std::string_view part) {
 template <class T>
 future<> hold(event_loop&, future<T> f) {
   static_cast<void>(co_await std::move(f));
+}
+
+template <class T>
+future<> await_shared(event_loop&, pulsar::shared_future<T> f) {
+  static_cast<void>(co_await f);
+}
+
+// `of` may be made meanwhile.
+future<> await_later(event_loop& loop, const pulsar::shared_future<>& of) {
+  co_await pulsar::sleep(1s, loop);
+  co_await of;
 }
 
 std::vector<std::string> waits_of(event_loop& loop) {
@@ -231,6 +244,38 @@ TEST_SUITE("tasks") {
     CHECK(contains(tree,
                    "  task_group::join, 10 s: the children of a group\n"
                    "    a child of task_group, 10 s\n      root at "));
+  }
+
+  TEST_CASE("who awaits a shared_future or a shield stands above its work") {
+    event_loop loop(clock_kind::virtual_time);
+    const pulsar::shared_future<int> shared(middle(loop));
+    const pulsar::shared_future<> sleeping(pulsar::sleep(1h, loop));
+    const auto first = await_shared(loop, shared);
+    const auto second = await_shared(loop, shared);
+    const auto third = await_shared(loop, sleeping);
+    const auto fourth = hold(loop, pulsar::shield(root<int>(loop)));
+    run_for(loop, 2s);
+    const auto tree = format_tasks(loop);
+    CAPTURE(tree);
+    const auto work = "middle at " + here(middle_line);
+    const auto waits = ", 2 s: a shared future: " + work;
+    CHECK(contains(tree, waits + "\n  " + work + ", 2 s\n    leaf at "));
+    CHECK(contains(tree, waits + "\nawait_shared at "));
+    CHECK(contains(tree, ", 2 s: a shared future: a sleep (59 min 58 s left)\n"));
+    CHECK(contains(tree, ", 2 s: a shield\n  shield, 2 s\n    root at "));
+  }
+
+  TEST_CASE("coroutines that wait for one another stand there too") {
+    event_loop loop(clock_kind::virtual_time);
+    pulsar::shared_future<> a;
+    pulsar::shared_future<> b;
+    a = pulsar::shared_future<>(await_later(loop, b));
+    b = pulsar::shared_future<>(await_later(loop, a));
+    run_for(loop, 2s);
+    const auto tree = format_tasks(loop);
+    CAPTURE(tree);
+    CHECK(std::count(tree.begin(), tree.end(), '\n') == 2);
+    CHECK(contains(tree, ", 2 s: a shared future: await_later at "));
   }
 
   TEST_CASE("it says what a coroutine waits for") {

@@ -294,6 +294,10 @@ class promise : public detail::promise_base {
     static_cast<state*>(state_)->succeed(std::forward<Args>(args)...);
     drop_hook();
   }
+
+ private:
+  friend struct detail::future_access;
+  explicit promise(state* made) noexcept : promise_base(made) {}
 };
 
 /// A future that is done.

@@ -18,6 +18,17 @@ namespace pulsar {
 
 namespace detail {
 
+/// Of the future that `shield` gives.
+template <class T>
+struct shield_state final : shared_state<T, promised_state> {
+  shield_state(event_loop& l, state& w) : shared_state<T, promised_state>(l), work(w) {}
+
+  const char* name() const noexcept override { return "a shield"; }
+  void each_awaited(void (*f)(void*, state&), void* with) const noexcept override { f(with, work); }
+
+  state& work;  // is there as long as this is pending
+};
+
 template <class T>
 future<> carry_over(event_loop&, future<T> inner, promise<T> outer) {
   std::exception_ptr failure;
@@ -54,7 +65,8 @@ future<T> shield(future<T> f) {
   event_loop* const open = detail::loop_of_state(*detail::future_access::slot(f));
   if (open == nullptr) throw error(errc::loop_closed, "shield");
   event_loop& loop = *open;
-  promise<T> outer(loop);
+  auto outer = detail::future_access::promise_of<T>(
+      new detail::shield_state<T>(loop, *detail::future_access::slot(f)));
   future<T> shielded = outer.get_future();
   detail::carry_over(loop, std::move(f), std::move(outer)).detach();
   return shielded;

@@ -19,6 +19,7 @@
 #include <pulsar/core/detail/function_name.hpp>
 #include <pulsar/core/detail/gathering.hpp>
 #include <pulsar/core/detail/readiness.hpp>
+#include <pulsar/core/detail/shared_future.hpp>
 #include <pulsar/core/event_loop.hpp>
 #include <pulsar/core/future.hpp>
 #include <pulsar/core/signals.hpp>
@@ -61,6 +62,12 @@ namespace detail {
 
 inline std::string age_text(event_loop::duration age);
 
+/// Where combinators stand is nobody's business.
+inline std::string place_text(std::string_view file, unsigned line) {
+  if (file.find("/pulsar/core/") != std::string_view::npos) return {};
+  return " at " + std::string(file) + ":" + std::to_string(line);
+}
+
 /// Of a descriptor that somebody waits for.
 inline std::string name_of(const readiness_awaiter& wait) {
   const int fd = wait.fd();
@@ -84,6 +91,7 @@ class task_survey {
     std::reverse(frames_.begin(), frames_.end());  // the oldest first
     for (std::size_t i = 0; i < frames_.size(); ++i) places_.emplace(frames_[i], i);
     tasks_.resize(frames_.size());
+    met_.resize(frames_.size(), task_info::none);
     loop_access::timers(loop).each([this](const timer_node& node) {
       if (!node.calls(&time_limit::fire)) return;
       limits_.emplace(static_cast<const time_limit&>(node).watched, &node);
@@ -92,6 +100,7 @@ class task_survey {
 
   std::vector<task_info> take() && {
     for (std::size_t i = 0; i < frames_.size(); ++i) describe(i);
+    break_circles();
     return std::move(tasks_);
   }
 
@@ -116,6 +125,8 @@ class task_survey {
         all->each_awaited([&](state& s) { add_awaited(f, s); });
       } else if (const readiness_awaiter* ready = readiness_awaiter::from(*waits)) {
         t.waits_for = name_of(*ready);
+      } else if (const shared_waiter* shared = shared_waiter::from(*waits)) {
+        add_shared(f, shared->awaited());
       } else {
         t.waits_for = "an operation";
       }
@@ -154,7 +165,36 @@ class task_survey {
     }
   }
 
-  // A child of a group, which waits for whoever watches it there.
+  // Of those who wait for it the oldest stands above it.
+  void add_shared(frame& f, state& work) {
+    std::string& text = tasks_[places_.at(&f)].waits_for;
+    if (!work.done() && work.what == cancellable::kind::frame) {
+      auto& shared = static_cast<frame&>(work);
+      text = function_name(shared.where.function_name()) +
+             place_text(shared.where.file_name(), shared.where.line());
+      const auto at = places_.find(&shared);
+      if (at != places_.end() && tasks_[at->second].awaiter == task_info::none) {
+        set_awaiter(shared, f);
+      }
+    } else {
+      add_awaited(f, work);
+    }
+    if (!work.done()) text.insert(0, "a shared future: ");
+  }
+
+  // Who waits for himself, by way of a shared future, is to stand somewhere all the same.
+  void break_circles() noexcept {
+    for (std::size_t i = 0; i < tasks_.size(); ++i) {
+      for (std::size_t at = i; at != task_info::none && met_[at] == task_info::none;) {
+        met_[at] = i;
+        std::size_t& above = tasks_[at].awaiter;
+        if (above != task_info::none && met_[above] == i) above = task_info::none;
+        at = above;
+      }
+    }
+  }
+
+  // A child of a group, or the work of a shield, which waits for whoever watches it there.
   void add_child(frame& by, state& child) {
     if (child.awaiter != nullptr && child.awaiter->waiter != nullptr) {
       set_awaiter(*child.awaiter->waiter, by);
@@ -172,6 +212,7 @@ class task_survey {
   std::unordered_map<const frame*, std::size_t> places_;
   std::unordered_map<const state*, const timer_node*> limits_;
   std::vector<task_info> tasks_;
+  std::vector<std::size_t> met_;  // on the way up from which one
 };
 
 /// As one says it: "250 ms", "12.5 s", "3 min 20 s", "2 h 5 min", "3 d 4 h".
@@ -198,11 +239,7 @@ inline void append_task(std::string& text,
                         const task_info& t,
                         std::size_t depth,
                         const std::string& fields) {
-  std::string line = t.function;
-  // Where combinators stand is nobody's business.
-  if (t.file.find("/pulsar/core/") == std::string::npos) {
-    line.append(" at ").append(t.file).append(":").append(std::to_string(t.line));
-  }
+  std::string line = t.function + place_text(t.file, t.line);
   if (t.log_fields != fields) line.append(" ").append(t.log_fields);
   line.append(", ").append(age_text(t.age));
   if (t.left) line.append(", ").append(age_text(*t.left)).append(" left");

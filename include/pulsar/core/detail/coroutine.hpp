@@ -49,6 +49,11 @@ struct future_access {
     return future<T>(s);
   }
   static inline state*& slot(future_base& f) noexcept;
+  /// The promise that settles `made`, which it takes over.
+  template <class T>
+  static promise<T> promise_of(shared_state<T, promised_state>* made) noexcept {
+    return promise<T>(made);
+  }
 };
 
 /// A coroutine is about to suspend for the first time, or has failed.

@@ -67,6 +67,7 @@ inline std::string function_name(std::string_view pretty) {
       {"pulsar::detail::any_of", "when_any"},
       {"pulsar::detail::chain", "then"},
       {"pulsar::detail::with_closure", "create_task"},
+      {"pulsar::detail::carry_over", "shield"},
       {"pulsar::detail::retry_calls", "retry"},
       {"pulsar::detail::ask_until", "wait_until"},
       {"pulsar::detail::accept_connections", "accept_each"},

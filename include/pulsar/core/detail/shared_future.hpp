@@ -69,6 +69,12 @@ struct shared_waiter : continuation, cancellable {
     source->drop();
   }
 
+  /// What is behind `c`, or null if that is something else.
+  static const shared_waiter* from(const cancellable& c) noexcept {
+    return c.on_cancel == &request_cancel ? static_cast<const shared_waiter*>(&c) : nullptr;
+  }
+  state& awaited() const noexcept { return source->what(); }
+
   bool await_ready() const noexcept { return source->what().done(); }
   template <class P>
   requires std::is_base_of_v<frame, P>
