@@ -6,6 +6,7 @@
 #include <doctest/doctest.h>
 #include <support/coro_test.hpp>
 #include <support/debug_mode.hpp>
+#include <support/death.hpp>
 #include <support/few_descriptors.hpp>
 #include <support/futures.hpp>
 #include <support/scratch_directory.hpp>
@@ -237,6 +238,20 @@ TEST_SUITE("datagram") {
     loop.run_until_complete(sender.send("on"));
     CHECK(loop.run_until_complete(receiver.receive_from()).data == "on");
   }
+
+#ifndef NDEBUG
+  TEST_CASE("asking a socket that is none ends the program with a sentence") {
+    for (const bool sends : {true, false}) {
+      const auto end = death_of([sends] {
+        event_loop loop;
+        datagram_socket none;
+        (sends ? none.send("x") : none.send_to("x", none.local_address())).detach();
+      });
+      CHECK(end.aborted);
+      CHECK(end.text.find("never made") != std::string::npos);
+    }
+  }
+#endif
 
   TEST_CASE("a socket outlives its loop") {
     datagram_socket left;

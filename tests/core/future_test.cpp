@@ -20,6 +20,7 @@
 
 #include "support/coro_test.hpp"
 #include "support/debug_mode.hpp"
+#include "support/death.hpp"
 #include "support/futures.hpp"
 
 #include <array>
@@ -1129,6 +1130,25 @@ TEST_SUITE("future") {
     const auto code = co_await std::move(f);
     CHECK(code == errc::broken_promise);
   }
+
+#ifndef NDEBUG
+  TEST_CASE("asking a promise that was moved from ends the program with a sentence") {
+    for (int what = 0; what < 5; ++what) {
+      const auto end = death_of([what] {
+        event_loop loop;
+        promise<> p(loop);
+        const promise<> kept(std::move(p));
+        if (what == 0) static_cast<void>(p.done());
+        if (what == 1) static_cast<void>(p.cancelled());
+        if (what == 2) p.on_cancel([] {});
+        if (what == 3) p.get_future().detach();
+        if (what == 4) p.set_value();
+      });
+      CHECK(end.aborted);
+      CHECK(contains(end.text, "this promise was moved from"));
+    }
+  }
+#endif
 
   TEST_CASE("a future that is moved while a coroutine awaits it is found where it is") {
     event_loop loop;

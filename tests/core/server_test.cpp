@@ -6,6 +6,7 @@
 
 #include <doctest/doctest.h>
 #include <support/coro_test.hpp>
+#include <support/death.hpp>
 #include <support/futures.hpp>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -554,6 +555,14 @@ TEST_SUITE("server") {
     context.restart();
     context.poll();
   }
+
+#ifndef NDEBUG
+  TEST_CASE("asking a server that is none ends the program with a sentence") {
+    const auto end = death_of([] { pulsar::server().close(); });
+    CHECK(end.aborted);
+    CHECK(end.text.find("never started") != std::string::npos);
+  }
+#endif
 
   TEST_CASE("a server outlives its loop") {
     server left;

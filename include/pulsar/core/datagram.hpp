@@ -23,6 +23,7 @@
 #include <pulsar/core/datagram_transport.hpp>
 #include <pulsar/core/descriptor.hpp>
 #include <pulsar/core/detail/datagram.hpp>
+#include <pulsar/core/error.hpp>
 #include <pulsar/core/future.hpp>
 
 #include <sys/socket.h>
@@ -79,7 +80,7 @@ class datagram_socket {
   /// The next datagram, of which at most `most` bytes are kept: `truncated()` tells. None is lost
   /// when this is cancelled. Throws the system's error, `errc::closed`, `errc::loop_closed`.
   future<datagram> receive_from(std::size_t most = 64 * 1024) {
-    return core_->call<datagram>("receive_from", detail::direction::in,
+    return core().call<datagram>("receive_from", detail::direction::in,
                                  detail::receive_datagram_call<datagram>{most});
   }
 
@@ -90,7 +91,7 @@ class datagram_socket {
   /// `receive_from`.
   template <class Where>
   future<> send_to(std::span<const std::byte> data, const Where& to) {
-    return core_->send("send_to", data, detail::endpoint_of(to));
+    return core().send("send_to", data, detail::endpoint_of(to));
   }
   template <class Where>
   future<> send_to(std::string_view text, const Where& to) {
@@ -99,14 +100,14 @@ class datagram_socket {
 
   /// The same to `datagram_endpoint_options::remote`.
   future<> send(std::span<const std::byte> data) {
-    return core_->send("send", data, std::nullopt);
+    return core().send("send", data, std::nullopt);
   }
   future<> send(std::string_view text) { return send(std::as_bytes(std::span(text))); }
 
   /// Where this side is, and the only other one; "unix:" for what has none.
-  address local_address() const { return core_->address_of(&::getsockname); }
-  address peer_address() const { return core_->address_of(&::getpeername); }
-  int native_handle() const noexcept { return core_->fd(); }
+  address local_address() const { return core().address_of(&::getsockname); }
+  address peer_address() const { return core().address_of(&::getpeername); }
+  int native_handle() const noexcept { return core().fd(); }
 
   /// Closes it; calls that wait fail with `errc::closed`.
   void close() noexcept {
@@ -114,6 +115,11 @@ class datagram_socket {
   }
 
  private:
+  detail::datagram_socket_core& core() const noexcept {
+    PULSAR_ASSERT(core_, "this datagram_socket was moved from, or never made");
+    return *core_;
+  }
+
   detail::counted_pointer<detail::datagram_socket_core> core_;
 };
 

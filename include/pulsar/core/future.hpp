@@ -204,15 +204,15 @@ class promise_base {
   }
 
   /// True when it was settled, or cancelled by the other side.
-  bool done() const noexcept { return state_->done(); }
+  bool done() const noexcept { return checked().done(); }
 
   /// True when the future's side has cancelled or dropped it: nobody wants the value.
-  bool cancelled() const noexcept { return state_->cancelled_by_user; }
+  bool cancelled() const noexcept { return checked().cancelled_by_user; }
 
   /// `f()` is called at most once, when the future's side cancels or drops it; at once if it has.
   /// Settling frees it uncalled.
   void on_cancel(std::function<void()> f) {
-    if (state_->cancelled_by_user) {
+    if (checked().cancelled_by_user) {
       if (f) f();
     } else if (!state_->done()) {
       state_->hook = std::move(f);
@@ -229,9 +229,14 @@ class promise_base {
   }
   ~promise_base() { give_up(state_); }
 
+  promised_state& checked() const noexcept {
+    PULSAR_ASSERT(state_ != nullptr, "this promise was moved from");
+    return *state_;
+  }
+
   // The state, counted for the future.
   promised_state* hand_out() {
-    if (std::exchange(state_->handed_out, true)) {
+    if (std::exchange(checked().handed_out, true)) {
       throw error(errc::already_called, "get_future was called before");
     }
     ++state_->count;
@@ -239,7 +244,7 @@ class promise_base {
   }
 
   bool may_settle() {
-    if (state_->loop != nullptr) {
+    if (checked().loop != nullptr) {
       loop_access::check_thread(*state_->loop, "settling a promise");
     }
     if (state_->cancelled_by_user) return false;

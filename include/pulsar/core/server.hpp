@@ -69,30 +69,30 @@ class server {
 
   /// Where it listens, with the ports that the system chose for 0; where it has listened, once it
   /// is closed.
-  const std::vector<address>& addresses() const noexcept { return core_->addresses; }
+  const std::vector<address>& addresses() const noexcept { return core().addresses; }
 
   /// How many connections are open: their handlers have not ended.
-  std::size_t size() const noexcept { return core_->size; }
+  std::size_t size() const noexcept { return core().size; }
   /// How many there were so far.
-  std::uint64_t accepted() const noexcept { return core_->accepted; }
+  std::uint64_t accepted() const noexcept { return core().accepted; }
 
   /// Stops accepting; handlers go on.
-  void close() noexcept { core_->close(); }
-  bool is_closed() const noexcept { return core_->closed; }
+  void close() noexcept { core().close(); }
+  bool is_closed() const noexcept { return core().closed; }
 
   /// Cancels the handlers of all connections, which end in later turns of the loop.
-  void cancel_connections() noexcept { core_->cancel_connections(); }
+  void cancel_connections() noexcept { core().cancel_connections(); }
 
   /// Done when it is closed and no handler is left. Throws what has kept it from accepting,
   /// `errc::loop_closed`.
-  future<> wait_closed() { return detail::wait_for_server(core_->open_loop(), core_); }
+  future<> wait_closed() { return detail::wait_for_server(core().open_loop(), core_); }
 
   /// Closes it, lets the handlers go on for `grace`, cancels those that are left, and is done when
   /// the last has ended. Cancelling it ends the grace and no more: it fails with `errc::cancelled`,
   /// but not before the last handler has ended. Not for a handler, which would wait for itself.
   /// Throws as `wait_closed`.
   future<> stop(event_loop::duration grace = event_loop::duration::zero()) {
-    return detail::stop_server(core_->open_loop(), core_, grace);
+    return detail::stop_server(core().open_loop(), core_, grace);
   }
 
  private:
@@ -100,6 +100,11 @@ class server {
 
   explicit server(detail::counted_pointer<detail::server_core> core) noexcept
       : core_(std::move(core)) {}
+
+  detail::server_core& core() const noexcept {
+    PULSAR_ASSERT(core_, "this server was moved from, or never started");
+    return *core_;
+  }
 
   void end() noexcept {
     if (!core_) return;

@@ -147,6 +147,7 @@ inline void event_loop::set_signal_handler(int signal, std::function<void()> f) 
 }
 
 inline bool event_loop::remove_signal_handler(int signal) noexcept {
+  check_thread("remove_signal_handler");
   auto* table = detail::loop_access::find_local<detail::signal_table>(*this);
   return table != nullptr && table->remove(signal);
 }
