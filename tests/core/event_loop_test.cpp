@@ -3,6 +3,7 @@
 
 #include <pulsar/core/future.hpp>
 #include <pulsar/core/operation.hpp>
+#include <pulsar/core/signals.hpp>
 #include <pulsar/core/timeout.hpp>
 
 #include <asio/associated_cancellation_slot.hpp>
@@ -15,12 +16,15 @@
 #include <asio/steady_timer.hpp>
 #include <asio/write.hpp>
 #include <doctest/doctest.h>
+#include <fcntl.h>
+#include <unistd.h>
 
 #include "support/death.hpp"
 
 #include <array>
 #include <atomic>
 #include <chrono>
+#include <csignal>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -518,7 +522,7 @@ TEST_SUITE("event_loop") {
     struct attached : pulsar::detail::loop_extension {
       explicit attached(event_loop&) {}
     };
-    for (int what = 0; what < 8; ++what) {
+    for (int what = 0; what < 9; ++what) {
       const auto end = death_of([what] {
         event_loop loop;
         auto p = loop.create_future();
@@ -538,6 +542,7 @@ TEST_SUITE("event_loop") {
           if (what == 7) {
             [](event_loop&) -> future<> { co_await std::suspend_always(); }(loop).detach();
           }
+          if (what == 8) loop.remove_signal_handler(SIGUSR1);
         });
         loop.call_soon([&] { running = true; });
         loop.run_forever();
@@ -1324,6 +1329,18 @@ TEST_SUITE("event_loop") {
     });
     CHECK(end.aborted);
     CHECK(contains(end.text, "let them end before close()"));
+  }
+
+  TEST_CASE("no loop takes the number of a standard descriptor that is closed") {
+    const pulsar::unique_fd input(::fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1));
+    asio::io_context context;
+    const local_socket first(context);  // Asio's own descriptors are there
+    ::close(STDIN_FILENO);
+    {
+      const event_loop loop(context);
+      CHECK(::fcntl(STDIN_FILENO, F_GETFD) == -1);
+    }
+    ::dup2(input.get(), STDIN_FILENO);
   }
 
   TEST_CASE("closing a loop inside itself ends the program with a sentence, in any build") {

@@ -97,6 +97,20 @@ TEST_SUITE("listener") {
     CHECK(::read(accepted.get(), &byte, 1) == 1);
   }
 
+  TEST_CASE("no connection takes the number of a standard descriptor that is closed") {
+    const listener at(address("127.0.0.1:0"));
+    const unique_fd client = connect_to(at.local());
+    REQUIRE(client);
+    const unique_fd input(::fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1));
+    ::close(STDIN_FILENO);
+    std::error_code failure;
+    const unique_fd taken = at.accept(failure);
+    const bool above = taken.get() > STDERR_FILENO;
+    ::dup2(input.get(), STDIN_FILENO);
+    CHECK(above);
+    CHECK_FALSE(failure);
+  }
+
   TEST_CASE("a name is listened on by its IPv4 address") {
     const listener at(address("localhost:0"));
     CHECK(at.local().host() == "127.0.0.1");

@@ -220,7 +220,12 @@ inline unique_fd listener::accept(std::error_code& failure) const noexcept {
   // TCP_NODELAY is inherited from the listening socket.
   unique_fd fd(::accept4(fd_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
   failure = fd ? std::error_code() : std::error_code(errno, std::system_category());
-  return fd;
+  try {
+    return detail::above_standard(std::move(fd));
+  } catch (const std::system_error& e) {
+    failure = e.code();
+    return {};
+  }
 }
 
 inline void listener::read_local_address() {

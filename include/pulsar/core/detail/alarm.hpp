@@ -14,7 +14,8 @@
 namespace pulsar::detail {
 
 inline unique_fd open_alarm() {
-  unique_fd alarm(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
+  auto alarm =
+      above_standard(unique_fd(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK)));
   if (!alarm) throw_system_error(errno, "an event loop gets no timer");
   return alarm;
 }
