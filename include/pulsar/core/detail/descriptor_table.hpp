@@ -80,6 +80,7 @@ class descriptor_table final : public loop_extension {
   void set(int fd, direction what, std::function<void()> f, std::source_location where = {}) {
     const counted_pointer<callback> made(new callback(std::move(f), where));
     side& s = arm(fd, what).sides[index(what)];
+    poll_soon();
     const counted_pointer<callback> before = std::exchange(s.called, made);
     if (!before) entered();
   }
@@ -104,6 +105,7 @@ class descriptor_table final : public loop_extension {
   /// Puts `waiter` behind those that wait. Throws as `set`.
   void wait(int fd, direction what, descriptor_waiter& waiter) {
     side& s = arm(fd, what).sides[index(what)];
+    poll_soon();
     waiter.table_ = this;
     waiter.fd_ = fd;
     waiter.what_ = what;
@@ -170,8 +172,9 @@ class descriptor_table final : public loop_extension {
       static_cast<void>(fd.release());
     }
     void wait() {
-      if (std::exchange(waiting, true)) return;
+      if (waiting) return;
       epoll.async_wait(epoll.wait_read, ended_wait{share(*this)});
+      waiting = true;
     }
     void end() noexcept {
       table = nullptr;
@@ -272,9 +275,12 @@ class descriptor_table final : public loop_extension {
     }
   }
 
-  void entered() {
-    if (interested_++ == 0) loop_access::io_started(loop_);
+  // Before somebody enters: it may throw.
+  void poll_soon() {
     if (!polling_ && !resting_) poller_->wait();
+  }
+  void entered() noexcept {
+    if (interested_++ == 0) loop_access::io_started(loop_);
   }
   void left() noexcept {
     if (--interested_ > 0) return;
@@ -291,7 +297,7 @@ class descriptor_table final : public loop_extension {
   }
 
   void go_on() {
-    if (interested_ > 0 && !resting_) poller_->wait();
+    if (interested_ > 0) poll_soon();
   }
 
   // What cannot be mended now would be told of again at once.

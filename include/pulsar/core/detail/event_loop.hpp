@@ -253,8 +253,8 @@ inline void event_loop::post(void (event_loop::*call)()) {
 
 inline void event_loop::post_ready() noexcept {
   if (closing_ || posted_) return;
-  posted_ = true;
   post(&event_loop::on_ready);
+  posted_ = true;
 }
 
 inline void event_loop::on_ready() {

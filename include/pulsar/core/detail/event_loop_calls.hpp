@@ -39,7 +39,10 @@ void loop_alarm::rang(descriptor_wait* self, std::error_code failure) {
     timer.loop.on_timer();
   } else if (failure == asio::error::operation_aborted &&
              timer.loop.armed_ != timer_wheel::never) {
-    timer.wait();  // it was cancelled, and set again
+    // It was cancelled, and set again. If that throws, the next batch has to arm it.
+    const auto at = std::exchange(timer.loop.armed_, timer_wheel::never);
+    timer.wait();
+    timer.loop.armed_ = at;
   }
 }
 
@@ -49,8 +52,8 @@ void loop_alarm::set(timer_wheel::tick at) noexcept {
 }
 
 void loop_alarm::wait() {
-  waiting = true;
   descriptor.wait(descriptor.wait_read, *this);
+  waiting = true;
 }
 
 }  // namespace detail
