@@ -160,7 +160,6 @@ class channel_core : public counted {
     const std::lock_guard lock(mutex_);
     return items_.size();
   }
-  std::size_t most() const noexcept { return most_; }
 
   std::mutex& mutex() noexcept { return mutex_; }
 

@@ -45,24 +45,7 @@ struct receive_datagram_call {
   static constexpr const char* name = "receiving a datagram";
 
   int operator()(int fd) {
-    // As long as UDP's can be; those of Unix sockets may be longer.
-    char chunk[64 * 1024];
-    const bool fits = most <= sizeof chunk;
-    if (!fits) given.data.resize(most);
-    auto size = static_cast<socklen_t>(given.from.capacity());
-    const ssize_t n = ::recvfrom(fd, fits ? chunk : given.data.data(), most,
-                                 MSG_DONTWAIT | MSG_TRUNC, given.from.data(), &size);
-    const int code = n < 0 ? failure_of_call() : 0;
-    given.size = n > 0 ? static_cast<std::size_t>(n) : 0;
-    const std::size_t kept = std::min(given.size, most);
-    if (fits) {
-      given.data.assign(chunk, kept);
-    } else {
-      given.data.resize(kept);
-      given.data.shrink_to_fit();
-    }
-    if (n >= 0) given.from.resize(std::min<std::size_t>(size, given.from.capacity()));
-    return code;
+    return receive_datagram(fd, most, MSG_TRUNC, given.data, given.from, given.size);
   }
 
   std::size_t most;
@@ -81,12 +64,7 @@ struct send_datagram_call {
   static constexpr const char* name = "sending a datagram";
 
   int operator()(int fd) {
-    const auto* const where = to ? to->data() : nullptr;
-    const auto size = to ? static_cast<socklen_t>(to->size()) : 0;
-    if (::sendto(fd, data.data(), data.size(), MSG_DONTWAIT | MSG_NOSIGNAL, where, size) >= 0) {
-      return 0;
-    }
-    return failure_of_call();
+    return send_datagram(fd, data, to ? &*to : nullptr) < 0 ? failure_of_call() : 0;
   }
 
   // It has to wait, be it for its turn.

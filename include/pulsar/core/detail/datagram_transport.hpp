@@ -8,6 +8,7 @@
 #include <pulsar/core/detail/counted.hpp>
 #include <pulsar/core/detail/descriptor_table.hpp>
 #include <pulsar/core/detail/loop_ref.hpp>
+#include <pulsar/core/detail/sock.hpp>
 #include <pulsar/core/future.hpp>
 #include <pulsar/core/protocol.hpp>
 #include <pulsar/core/resolve.hpp>
@@ -197,15 +198,7 @@ class datagram_core : public counted_here {
 
   // 0, EAGAIN if it has to wait, or the error.
   int send_now(std::span<const std::byte> data, const address::endpoint* to) noexcept {
-    const auto* const address = to != nullptr ? to->data() : nullptr;
-    const auto size = to != nullptr ? static_cast<socklen_t>(to->size()) : 0;
-    for (;;) {
-      if (::sendto(fd_.get(), data.data(), data.size(), MSG_DONTWAIT | MSG_NOSIGNAL, address,
-                   size) >= 0) {
-        return 0;
-      }
-      if (errno != EINTR) return errno;
-    }
+    return send_datagram(fd_.get(), data, to) < 0 ? errno : 0;
   }
 
   void on_writable() noexcept {

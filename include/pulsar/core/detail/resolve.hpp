@@ -99,6 +99,7 @@ inline std::vector<resolved_address> look_up(const std::string& host,
     one.protocol = each->ai_protocol;
     if (each->ai_canonname != nullptr) one.canonical_name = each->ai_canonname;
   }
+  if (result.empty()) throw_look_up_failure(EAI_NONAME, 0, "the host \"" + host + '"');
   return result;
 }
 

@@ -156,25 +156,59 @@ struct receive_into_call {
   std::size_t given = 0;
 };
 
+/// The next datagram, of which at most `most` bytes are kept. With MSG_TRUNC, which a stream would
+/// take amiss, `size` is how long it was.
+inline int receive_datagram(int fd,
+                            std::size_t most,
+                            int flags,
+                            std::string& data,
+                            address::endpoint& from,
+                            std::size_t& size) {
+  // As long as UDP's can be; those of Unix sockets may be longer.
+  char chunk[64 * 1024];
+  const bool fits = most <= sizeof chunk;
+  if (!fits) data.resize(most);
+  auto length = static_cast<socklen_t>(from.capacity());
+  const ssize_t n =
+      ::recvfrom(fd, fits ? chunk : data.data(), most, MSG_DONTWAIT | flags, from.data(), &length);
+  const int code = n < 0 ? failure_of_call() : 0;
+  size = n > 0 ? static_cast<std::size_t>(n) : 0;
+  const std::size_t kept = std::min(size, most);
+  if (fits) {
+    data.assign(chunk, kept);
+  } else {
+    data.resize(kept);
+    data.shrink_to_fit();
+  }
+  if (n >= 0) from.resize(std::min<std::size_t>(length, from.capacity()));
+  return code;
+}
+
 template <class Datagram>
 struct receive_from_call {
   static constexpr const char* name = "sock_recvfrom";
 
   int operator()(int fd) {
-    auto size = static_cast<socklen_t>(given.from.capacity());
-    given.data.resize(most);
-    const ssize_t n =
-        ::recvfrom(fd, given.data.data(), most, MSG_DONTWAIT, given.from.data(), &size);
-    const int code = n < 0 ? failure_of_call() : 0;
-    given.data.resize(n > 0 ? static_cast<std::size_t>(n) : 0);
-    if (given.data.size() < most / 2) given.data.shrink_to_fit();
-    if (n >= 0) given.from.resize(std::min<std::size_t>(size, given.from.capacity()));
-    return code;
+    std::size_t size = 0;
+    return receive_datagram(fd, most, 0, given.data, given.from, size);
   }
 
   std::size_t most;
   Datagram given{};
 };
+
+/// How many bytes the system took for `to`, or for the one it is connected to; -1 if none.
+inline ssize_t send_datagram(int fd,
+                             std::span<const std::byte> data,
+                             const address::endpoint* to) noexcept {
+  const auto* const where = to != nullptr ? to->data() : nullptr;
+  const auto size = to != nullptr ? static_cast<socklen_t>(to->size()) : 0;
+  ssize_t n;
+  do {
+    n = ::sendto(fd, data.data(), data.size(), MSG_DONTWAIT | MSG_NOSIGNAL, where, size);
+  } while (n < 0 && errno == EINTR);
+  return n;
+}
 
 /// All of them; what does not go at once is copied.
 struct send_call {
@@ -203,8 +237,7 @@ struct send_to_call {
   static constexpr const char* name = "sock_sendto";
 
   int operator()(int fd) {
-    const ssize_t n = ::sendto(fd, data.data(), data.size(), MSG_DONTWAIT | MSG_NOSIGNAL, to.data(),
-                               static_cast<socklen_t>(to.size()));
+    const ssize_t n = send_datagram(fd, std::as_bytes(std::span(data)), &to);
     if (n < 0) return failure_of_call();
     given = static_cast<std::size_t>(n);
     return 0;

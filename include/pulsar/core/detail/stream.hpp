@@ -125,7 +125,6 @@ class stream_core final : public counted_here {
   void end_writing();
 
   std::size_t unsent() const noexcept { return sending_.size() + queued_.size(); }
-  bool has_ended_writing() const noexcept { return no_more_; }
 
   // -- the end ---------------------------------------------------------------
 
