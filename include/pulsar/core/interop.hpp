@@ -41,18 +41,25 @@ namespace pulsar {
 /// context if it has none), never inside this call, and allocates by its associated allocator. When
 /// its cancellation slot is told of any type of cancellation, `f` is cancelled. To be called, and
 /// with a lazy token to be started, in the thread of the loop of `f`; the handler's executor may
-/// be elsewhere. If the loop closes before, the handler is given `errc::loop_closed`. Throws
-/// `errc::already_called` for an empty future, `errc::loop_closed`.
+/// be elsewhere, and its context must outlive the wait. If the loop closes before, or has closed,
+/// the handler is given `errc::loop_closed`; for an empty future `errc::already_called`. Where there
+/// is no such loop any more, a handler without an executor is called by the loop of this thread, or
+/// by `asio::system_executor`. Throws nothing of its own.
 template <class T, class Token>
 auto async_wait(future<T> f, Token&& token) {
   if constexpr (detail::check_completion<T>()) {
     return asio::async_initiate<Token, typename detail::completion_of<T>::signature>(
         [](auto handler, future<T> what) {
           using wait = detail::handler_wait<T, decltype(handler)>;
-          if (!what.valid()) throw error(errc::already_called, "async_wait of an empty future");
+          if (!what.valid()) {
+            return detail::refuse<T>(std::move(handler),
+                                     error(errc::already_called, "async_wait of an empty future"));
+          }
           auto& state = *detail::future_access::slot(what);
           event_loop* const loop = detail::loop_of_state(state);
-          if (loop == nullptr) throw error(errc::loop_closed, "async_wait");
+          if (loop == nullptr) {
+            return detail::refuse<T>(std::move(handler), error(errc::loop_closed, "async_wait"));
+          }
           const detail::counted_pointer<wait> waiting(new wait(*loop, std::move(handler)));
           wait::heed_cancellation(waiting);
           waiting->wait_for(std::move(what));
@@ -62,7 +69,8 @@ auto async_wait(future<T> f, Token&& token) {
 }
 
 /// Calls `f()`, which returns a future, in the thread of `loop`, and waits for that as
-/// `async_wait` does. Any thread, while the loop object lives. Throws `errc::loop_closed`.
+/// `async_wait` does. Any thread, while the loop object lives. If that is closed, the handler is given
+/// `errc::loop_closed`, as there. Throws nothing of its own.
 template <class F, class Token>
 requires detail::is_future < std::invoke_result_t < std::decay_t<F>
 & >> auto async_run(event_loop& loop, F&& f, Token&& token) {
@@ -87,7 +95,8 @@ requires detail::is_future < std::invoke_result_t < std::decay_t<F>
 template <class T, class Executor>
 future<T> as_future(asio::awaitable<T, Executor> coroutine,
                     event_loop& loop = event_loop::current()) {
-  return detail::await_coroutine(loop, std::move(coroutine));
+  static_cast<void>(loop);  // on which it runs
+  co_return co_await std::move(coroutine);
 }
 
 /// The same with a coroutine that runs elsewhere: on `executor`, which one thread runs, or a
@@ -108,9 +117,8 @@ namespace asio {
 
 // Found where a coroutine of pulsar awaits one of Asio.
 template <class T, class Executor>
-auto await_in_pulsar(awaitable<T, Executor>&& coroutine) {
-  return co_spawn(pulsar::event_loop::current().get_executor(), std::move(coroutine),
-                  pulsar::use_future);
+auto await_in_pulsar(pulsar::event_loop& loop, awaitable<T, Executor>&& coroutine) {
+  return co_spawn(loop.get_executor(), std::move(coroutine), pulsar::use_future);
 }
 
 }  // namespace asio

@@ -183,11 +183,11 @@ struct coroutine_base : frame {
 
   /// Of what another library made, for which a header has said how: see interop.hpp.
   template <class A>
-    requires requires(A&& a) { await_in_pulsar(static_cast<A&&>(a)); }
+    requires requires(event_loop& l, A&& a) { await_in_pulsar(l, static_cast<A&&>(a)); }
   auto await_transform(A&& a, std::source_location here = std::source_location::current()) {
     where = here;
     if (!listed) enlist_first(*this);
-    return await_in_pulsar(static_cast<A&&>(a));
+    return await_in_pulsar(*loop, static_cast<A&&>(a));
   }
 };
 

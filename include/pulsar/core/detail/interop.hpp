@@ -22,6 +22,7 @@
 #include <asio/executor_work_guard.hpp>
 #include <asio/io_context.hpp>
 #include <asio/post.hpp>
+#include <asio/system_executor.hpp>
 
 #include <atomic>
 #include <exception>
@@ -56,9 +57,9 @@ consteval bool check_completion() {
 }
 
 /// A handler with what it is to be called with, and with what is associated with it.
-template <class T, class Handler>
+template <class T, class Handler, class Executor = asio::io_context::executor_type>
 struct bound_handler {
-  using executor_type = asio::associated_executor_t<Handler, asio::io_context::executor_type>;
+  using executor_type = asio::associated_executor_t<Handler, Executor>;
   using allocator_type = asio::associated_allocator_t<Handler>;
 
   executor_type get_executor() const noexcept {
@@ -76,10 +77,31 @@ struct bound_handler {
   }
 
   Handler handler;
-  asio::io_context::executor_type usual;
+  Executor usual;
   std::exception_ptr failure{};
   std::conditional_t<std::is_void_v<T>, char, T> value{};
 };
+
+template <class T, class Handler, class Executor>
+void post_refusal(Handler&& handler, const Executor& usual, error why) {
+  bound_handler<T, std::decay_t<Handler>, Executor> bound{std::move(handler), usual};
+  bound.failure = std::make_exception_ptr(std::move(why));
+  const auto executor = bound.get_executor();
+  asio::post(executor, std::move(bound));
+}
+
+/// Nothing could be started, and an initiation must not throw: the coroutine of Asio that called it
+/// is suspended already. Without an executor the handler is called by the loop of this thread, or
+/// by Asio's system executor.
+template <class T, class Handler>
+void refuse(Handler&& handler, error why) {
+  event_loop* const here = event_loop::find_current();
+  if (here != nullptr && !here->is_closed()) {
+    post_refusal<T>(std::move(handler), here->get_executor(), std::move(why));
+  } else {
+    post_refusal<T>(std::move(handler), asio::system_executor(), std::move(why));
+  }
+}
 
 /// Hands a handler over to its executor; at its end the latest.
 template <class T, class Handler>
@@ -100,8 +122,11 @@ class handler_wait final : public cancelled_from_outside {
     });
   }
 
-  /// Nothing was started after all.
-  void forget() noexcept { asio::get_associated_cancellation_slot(handler_).clear(); }
+  /// Nothing is started after all.
+  void refuse(error why) {
+    asio::get_associated_cancellation_slot(handler_).clear();
+    detail::refuse<T>(std::move(handler_), std::move(why));
+  }
 
   /// In the loop's thread, as all that follows.
   void wait_for(future<T>&& f) {
@@ -187,15 +212,9 @@ void begin_for_handler(event_loop& loop, counted_pointer<Wait> waiting, F&& work
   };
   auto made = std::make_unique<order>(loop, std::move(waiting), std::move(work));
   if (!loop_access::inbox(loop)->push(made.get())) {
-    made->waiting->forget();
-    throw error(errc::loop_closed, "async_run");
+    return made->waiting->refuse(error(errc::loop_closed, "async_run"));
   }
   static_cast<void>(made.release());
-}
-
-template <class T, class Executor>
-future<T> await_coroutine(event_loop& loop, asio::awaitable<T, Executor> coroutine) {
-  co_return co_await asio::co_spawn(loop.get_executor(), std::move(coroutine), use_future);
 }
 
 // -- a coroutine that runs in another thread ----------------------------------
@@ -239,6 +258,7 @@ struct run_elsewhere : counted, task_node {
 
   static void arrive(task_node* node, bool dropped) {
     auto* const self = static_cast<run_elsewhere*>(node);
+    self->tell = nullptr;  // what it is to run on may go once the future is done
     if (!dropped && self->waiting != nullptr) self->waiting->settle();
     self->drop();
   }
