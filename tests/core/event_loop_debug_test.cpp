@@ -3,8 +3,11 @@
 
 #include <pulsar/core/async_event.hpp>
 #include <pulsar/core/future.hpp>
+#include <pulsar/core/memory_stream.hpp>
 #include <pulsar/core/operation.hpp>
+#include <pulsar/core/signals.hpp>
 #include <pulsar/core/timeout.hpp>
+#include <pulsar/core/transport.hpp>
 #include <pulsar/core/when_all.hpp>
 #include <pulsar/core/when_any.hpp>
 
@@ -19,11 +22,14 @@
 #include <array>
 #include <atomic>
 #include <chrono>
+#include <csignal>
+#include <cstddef>
 #include <cstdlib>
 #include <memory>
 #include <optional>
 #include <set>
 #include <source_location>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -108,10 +114,14 @@ struct reporting_loop {
 
 future<int> answer(event_loop&) { co_return 42; }
 
-future<int> slow_answer(event_loop& loop) {
-  co_await pulsar::sleep(1s, loop);
+future<int> slow_answer(event_loop& loop, event_loop::duration after = 1s) {
+  co_await pulsar::sleep(after, loop);
   co_return 42;
 }
+
+struct slow_protocol : pulsar::protocol {
+  void data_received(std::span<const std::byte>) override { work(); }
+};
 
 struct environment {
   explicit environment(const char* value) {
@@ -171,6 +181,38 @@ TEST_SUITE("event_loop_debug") {
     CHECK(contains(logged[0], "[warning]"));
     CHECK(contains(logged[0], "the event loop was held up for "));
     CHECK(contains(logged[0], " ms by a callback that was handed to it ("));
+  }
+
+  TEST_CASE("so is a handler of a signal, and what was given to then()") {
+    watched_loop w(clock_kind::steady);
+    std::vector<unsigned> lines;
+    w.loop.add_signal_handler(SIGUSR2, &work), lines.push_back(line());
+    auto then = pulsar::sleep(1ms, w.loop).then(&work);
+    lines.push_back(line() - 1);
+    auto sum = slow_answer(w.loop, 1ms).then([](int n) { return work(), n; });
+    lines.push_back(line() - 1);
+    w.loop.call_soon([] { std::raise(SIGUSR2); });
+    w.loop.call_later(100ms, [&] { w.loop.stop(); });
+    w.loop.run_forever();
+    for (const auto at : lines) {
+      CAPTURE(at);
+      CHECK(watched_loop::slow_at(at) == 1);
+    }
+    CHECK(logged.size() == lines.size());
+  }
+
+  TEST_CASE("a protocol that holds up the loop is named by its class") {
+    watched_loop w;
+    auto ends = pulsar::memory_pair(1024, {}, w.loop);
+    const auto told = w.loop.run_until_complete([&] {
+      return pulsar::attach_protocol(std::move(ends.first),
+                                     [] { return std::make_shared<slow_protocol>(); });
+    });
+    ends.second.write("x");
+    w.loop.run_until_complete(pulsar::sleep(1ms, w.loop));
+    REQUIRE(logged.size() == 1);
+    CHECK(contains(logged[0], " ms by a call of a protocol, a "));
+    CHECK(contains(logged[0], "slow_protocol"));
   }
 
   TEST_CASE("a coroutine that holds up the loop is named, with the await behind which it did") {

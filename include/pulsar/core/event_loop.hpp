@@ -193,11 +193,11 @@ class event_loop : detail::loop_data {
   /// Calls `f()` in the loop when the process receives `signal`, instead of what happened before.
   /// Throws `std::system_error` for signals that cannot be caught. Needs signals.hpp.
   template <class F>
-  void add_signal_handler(int signal, F&& f) {
+  void add_signal_handler(int signal, F&& f, source_location where = source_location::current()) {
     static_assert(!detail::returns_coroutine<std::decay_t<F>>,
                   "a signal handler that returns a future would be cancelled as soon as it has "
                   "begun: have it call detach() on the future");
-    set_signal_handler(signal, std::function<void()>(std::forward<F>(f)));
+    set_signal_handler(signal, std::function<void()>(std::forward<F>(f)), where);
   }
 
   /// Back to the default action; false if there was no handler.
@@ -331,7 +331,7 @@ class event_loop : detail::loop_data {
   class batch;
   class closing_run;
 
-  void set_signal_handler(int signal, std::function<void()> f);
+  void set_signal_handler(int signal, std::function<void()> f, source_location where);
 
   void enlist();
 

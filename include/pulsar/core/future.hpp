@@ -169,7 +169,7 @@ future : public detail::future_base {
   /// A future of `f(result)`; `f` may return a future, which is waited for. A failure passes by.
   /// Throws `errc::loop_closed`.
   template <class F>
-  auto then(F f) &&;
+  auto then(F f, std::source_location where = std::source_location::current()) &&;
 
   /// Waits; gives the result, or throws the failure. One awaiter only: the result is moved out.
   auto operator co_await() & noexcept { return detail::lvalue_awaiter<T>(&state_); }

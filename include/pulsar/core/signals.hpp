@@ -129,21 +129,29 @@ void tell_of_signal(event_loop& loop, int signal, T& owner) {
 
 }  // namespace detail
 
-inline void event_loop::set_signal_handler(int signal, std::function<void()> f) {
+inline void event_loop::set_signal_handler(int signal,
+                                           std::function<void()> f,
+                                           source_location where) {
   if (closed_) throw_closed("add_signal_handler");
   if (!f) {
     throw error(std::make_error_code(std::errc::invalid_argument),
                 "add_signal_handler was given no function");
   }
   struct handler final : detail::signal_handler {
-    handler(event_loop& l, int s, std::function<void()>&& c)
-        : signal_handler(l, s), function(std::move(c)) {}
-    void call() override { function(); }
+    handler(event_loop& l, int s, std::function<void()>&& c, source_location w)
+        : signal_handler(l, s), function(std::move(c)), given(w) {}
+    void call() override {
+      if (detail::this_step != nullptr) [[unlikely]] {
+        detail::this_step->begin(detail::step_watch::kind::callback, given);
+      }
+      function();
+    }
     const std::function<void()> function;
+    const source_location given;
   };
   auto& table = detail::loop_access::local<detail::signal_table>(*this);
   table.add(detail::counted_pointer<detail::signal_handler>(
-      new handler(*this, signal, std::move(f))));
+      new handler(*this, signal, std::move(f), where)));
 }
 
 inline bool event_loop::remove_signal_handler(int signal) noexcept {

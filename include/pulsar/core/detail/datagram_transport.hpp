@@ -28,6 +28,7 @@
 #include <span>
 #include <string>
 #include <system_error>
+#include <typeinfo>
 #include <utility>
 
 namespace pulsar::detail {
@@ -154,6 +155,8 @@ class datagram_core : public counted_here {
   void tell(F&& f) noexcept {
     const std::shared_ptr<datagram_protocol> kept = protocol_;
     if (!kept) return;
+    const datagram_protocol& told = *kept;
+    const step_watch::protocol_call step(typeid(told));
     try {
       f(*kept);
     } catch (...) {

@@ -5,10 +5,13 @@
 
 #include <pulsar/core/event_loop.hpp>
 
+#include <cxxabi.h>
+
 #include <chrono>
 #include <cstdlib>
 #include <functional>
 #include <string>
+#include <typeinfo>
 #include <utility>
 
 namespace pulsar {
@@ -25,20 +28,33 @@ inline void log_place(log_level level, std::string& text, std::source_location w
 
 [[gnu::noinline]] inline void step_watch::end() noexcept { begin(kind::none); }
 
-[[gnu::noinline]] inline void step_watch::begin(kind what, std::source_location where) noexcept {
+inline std::string class_name(const std::type_info& type) {
+  char* const text = abi::__cxa_demangle(type.name(), nullptr, nullptr, nullptr);
+  const std::string name(text != nullptr ? text : type.name());
+  std::free(text);
+  return name;
+}
+
+[[gnu::noinline]] inline void step_watch::begin(kind what,
+                                                std::source_location where,
+                                                const std::type_info* type) noexcept {
   const auto now = std::chrono::steady_clock::now();
   const kind before = what_;
   const auto place = where_;
+  const auto* const called = type_;
   const auto took = now - since_;
   what_ = what;
   where_ = where;
+  type_ = type;
   since_ = now;
   if (before == kind::none || took < limit) return;
   std::string text = "the event loop was held up for ";
   text += std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(took).count());
   text += before == kind::coroutine ? " ms by a coroutine that went on behind its await"
           : before == kind::callback ? " ms by a callback that was handed to it"
+          : before == kind::protocol ? " ms by a call of a protocol"
                                      : " ms by what belongs to no coroutine";
+  if (called != nullptr) text += ", a " + class_name(*called);
   log_place(log_level::warning, text, place);
 }
 

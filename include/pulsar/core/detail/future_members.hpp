@@ -55,9 +55,10 @@ template <class R>
 using unwrapped = typename unwrap<std::remove_cvref_t<R>>::type;
 
 template <class R, class T, class F>
-future<R> chain(event_loop&, future<T> before, F f) {
+future<R> chain(event_loop&, future<T> before, F f, std::source_location where) {
   if constexpr (std::is_void_v<T>) {
     co_await std::move(before);
+    if (this_step != nullptr) [[unlikely]] this_step->begin(step_watch::kind::callback, where);
     if constexpr (is_future<std::invoke_result_t<F&>>) {
       co_return co_await f();
     } else {
@@ -65,6 +66,7 @@ future<R> chain(event_loop&, future<T> before, F f) {
     }
   } else {
     T value = co_await std::move(before);
+    if (this_step != nullptr) [[unlikely]] this_step->begin(step_watch::kind::callback, where);
     if constexpr (is_future<std::invoke_result_t<F&, T>>) {
       co_return co_await f(std::forward<T>(value));
     } else {
@@ -120,10 +122,10 @@ future<R> with_closure(event_loop&,
 
 template <class T>
 template <class F>
-auto future<T>::then(F f) && {
+auto future<T>::then(F f, std::source_location where) && {
   using result = detail::unwrapped<typename detail::then_result<F, T>::type>;
   event_loop& own = open_loop("then");
-  return detail::chain<result>(own, std::move(*this), std::move(f));
+  return detail::chain<result>(own, std::move(*this), std::move(f), where);
 }
 
 template <class T>

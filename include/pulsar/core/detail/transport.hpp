@@ -17,6 +17,7 @@
 #include <optional>
 #include <span>
 #include <system_error>
+#include <typeinfo>
 #include <utility>
 
 namespace pulsar::detail {
@@ -124,6 +125,8 @@ class transport_core : public counted_here, write_observer {
   void tell(F&& f) noexcept {
     const std::shared_ptr<protocol> kept = protocol_;
     if (!kept) return;
+    const protocol& told = *kept;
+    const step_watch::protocol_call step(typeid(told));
     try {
       f(*kept);
     } catch (...) {
