@@ -1295,6 +1295,45 @@ TEST_SUITE("event_loop") {
     CHECK_FALSE(timed);
   }
 
+  TEST_CASE("a context that ends before its loop ends the program with a sentence") {
+    const auto end = death_of([] {
+      auto context = std::make_unique<asio::io_context>();
+      event_loop loop(*context);
+      ends_slowly(loop).detach();
+      context.reset();
+    });
+    CHECK(end.aborted);
+    CHECK(contains(end.text, "close() the loop before its context ends"));
+  }
+
+  TEST_CASE("a loop that is closed may outlive the user's context, and futures of it too") {
+    auto context = std::make_unique<asio::io_context>();
+    event_loop loop(*context);
+    auto left = ends_slowly(loop);
+    loop.call_later(1h, [] {});
+    loop.call_soon([] {});
+    loop.close();
+    context.reset();
+    CHECK(loop.is_closed());
+    loop.close();
+  }
+
+  TEST_CASE("a loop is found by its context while it is open") {
+    asio::io_context context;
+    CHECK(event_loop::find(context) == nullptr);
+    event_loop first(context);
+    event_loop other;
+    CHECK(event_loop::find(context) == &first);
+    CHECK(event_loop::find(other.context()) == &other);
+    {
+      event_loop second(context);
+      CHECK(event_loop::find(context) == &second);
+    }
+    CHECK(event_loop::find(context) == &first);
+    first.close();
+    CHECK(event_loop::find(context) == nullptr);
+  }
+
   TEST_CASE("a loop that is closed while its handlers are on their way leaves none behind") {
     asio::io_context context;
     int called = 0;

@@ -82,12 +82,9 @@ class event_loop : detail::loop_data {
     enlist();
   }
 
-  /// A loop on the user's `context`, which one thread runs. `close` it before the context ends. What
-  /// was forked off must not use it.
-  explicit event_loop(asio::io_context& context, clock_kind kind = clock_kind::steady)
-      : loop_data(*this, &context, kind) {
-    enlist();
-  }
+  /// A loop on the user's `context`, which one thread runs. `close` it before the context ends, which
+  /// otherwise ends the program. What was forked off must not use it.
+  explicit event_loop(asio::io_context& context, clock_kind kind = clock_kind::steady);
 
   event_loop(const event_loop&) = delete;
   event_loop& operator=(const event_loop&) = delete;
@@ -100,6 +97,9 @@ class event_loop : detail::loop_data {
 
   /// The same, or null.
   static event_loop* find_current() noexcept;
+
+  /// The newest open loop on `context`, its own or a user's; or null. For the thread that runs it.
+  static event_loop* find(const asio::io_context& context) noexcept;
 
   /// The loop that is running in this thread, or null.
   static event_loop* running() noexcept { return detail::this_thread_loops.running; }

@@ -62,7 +62,8 @@ struct stream_options {
   bool keep_alive = false;
 };
 
-/// Move-only; belongs to one loop and its thread.
+/// Move-only; belongs to one loop and its thread. It may outlive the loop, but not a user's
+/// `io_context` that the loop was on.
 ///
 /// One read at a time: a second one fails with `errc::already_called`. A read that is cancelled, by
 /// `with_timeout` say, loses no byte: they are there for the next one. So does one that fails; what

@@ -395,8 +395,8 @@ inline void event_loop::arm(tick next) noexcept {
   if (next == armed_) return;
   armed_ = next;
   if (next == timer_wheel::never) {
-    detail::unset_alarm(timer_.descriptor.native_handle());
-    timer_.descriptor.cancel();
+    detail::unset_alarm(timer_.descriptor->native_handle());
+    timer_.descriptor->cancel();
   } else {
     timer_.set(next);
   }

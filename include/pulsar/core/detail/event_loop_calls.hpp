@@ -5,6 +5,7 @@
 // deadlines.
 
 #include <pulsar/core/detail/alarm.hpp>
+#include <pulsar/core/detail/loop_service.hpp>
 #include <pulsar/core/event_loop.hpp>
 
 #include <asio/error.hpp>
@@ -12,6 +13,7 @@
 #include <asio/io_context.hpp>
 
 #include <atomic>
+#include <mutex>
 #include <source_location>
 #include <string>
 #include <system_error>
@@ -24,10 +26,10 @@ namespace pulsar {
 namespace detail {
 
 inline loop_alarm::loop_alarm(event_loop& l, asio::io_context& context, clock_kind kind)
-    : descriptor_wait(&rang), loop(l), descriptor(context) {
+    : descriptor_wait(&rang), loop(l), descriptor(std::in_place, context) {
   if (kind != clock_kind::steady) return;
   unique_fd timer = open_alarm();
-  descriptor.assign(timer.get());
+  descriptor->assign(timer.get());
   static_cast<void>(timer.release());
 }
 
@@ -47,16 +49,23 @@ void loop_alarm::rang(descriptor_wait* self, std::error_code failure) {
 }
 
 void loop_alarm::set(timer_wheel::tick at) noexcept {
-  set_alarm(descriptor.native_handle(), at);
+  set_alarm(descriptor->native_handle(), at);
   if (!waiting) wait();
 }
 
 void loop_alarm::wait() {
-  descriptor.wait(descriptor.wait_read, *this);
+  descriptor->wait(watched_descriptor::wait_read, *this);
   waiting = true;
 }
 
 }  // namespace detail
+
+inline event_loop::event_loop(asio::io_context& context, clock_kind kind)
+    : loop_data(*this, &context, kind) {
+  service_ = &asio::use_service<detail::loop_service>(context);
+  enlist();
+  ++service_->open;
+}
 
 inline void event_loop::enlist() {
   inbox_ = detail::counted_pointer<detail::loop_inbox>(new detail::loop_inbox(*this));
@@ -82,6 +91,19 @@ inline event_loop::~event_loop() {
   *link = previous_;
   --loops.count;
   set_debug(false);
+}
+
+inline event_loop* detail::loop_registry::find(const asio::io_context& context) noexcept {
+  const std::lock_guard lock(mutex_);
+  for (loop_inbox* i = first_; i != nullptr; i = i->next_) {
+    const std::lock_guard open(i->mutex_);
+    if (i->loop_ != nullptr && &i->loop_->context() == &context) return i->loop_;
+  }
+  return nullptr;
+}
+
+inline event_loop* event_loop::find(const asio::io_context& context) noexcept {
+  return detail::loop_registry::find(context);
 }
 
 inline event_loop* event_loop::find_current() noexcept {

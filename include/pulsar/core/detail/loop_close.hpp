@@ -176,10 +176,9 @@ inline void event_loop::close(duration limit) noexcept {
     own_->shutdown();
   } else {
     // The user's context must not call back into a loop that is gone.
-    timer_.descriptor.cancel();
+    timer_.descriptor->cancel();
     finish_handlers(run);
-    std::error_code ignored;
-    timer_.descriptor.close(ignored);
+    timer_.descriptor.reset();
   }
   drop_ready();
   drop_extensions();
@@ -189,6 +188,7 @@ inline void event_loop::close(duration limit) noexcept {
   drop_ready();
   drop_extensions();
   let_go_of_states();
+  if (service_ != nullptr) --service_->open;
   closed_ = true;
   detail::this_thread_loops.running = outer;
 }

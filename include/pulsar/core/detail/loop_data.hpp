@@ -19,6 +19,7 @@
 #include <cstdlib>
 #include <functional>
 #include <mutex>
+#include <optional>
 #include <system_error>
 #include <thread>
 #include <vector>
@@ -32,6 +33,7 @@ struct failure_report;
 namespace detail {
 
 class loop_access;
+class loop_service;
 
 /// The loops of a thread.
 struct thread_loops {
@@ -83,6 +85,7 @@ class loop_registry {
     *inbox.link_ = inbox.next_;
     if (inbox.next_ != nullptr) inbox.next_->link_ = inbox.link_;
   }
+  static inline event_loop* find(const asio::io_context& context) noexcept;
   /// The newest first.
   static std::vector<counted_pointer<loop_inbox>> all() {
     const std::lock_guard lock(mutex_);
@@ -144,7 +147,7 @@ struct loop_alarm : descriptor_wait {
   inline void wait();
 
   event_loop& loop;
-  watched_descriptor descriptor;
+  std::optional<watched_descriptor> descriptor;  // gone when a user's context may be
   bool waiting = false;  // for the descriptor
 };
 
@@ -183,6 +186,7 @@ struct loop_data {
 
   counted_pointer<own_context> own_;  // shared with frames that are left when the loop ends
   asio::io_context& context_;
+  loop_service* service_ = nullptr;  // of a user's context
   loop_alarm timer_;
   counted_pointer<loop_inbox> inbox_;
   task_queue ready_;
