@@ -11,9 +11,11 @@
 #include <asio/associated_executor.hpp>
 #include <asio/async_result.hpp>
 #include <asio/awaitable.hpp>
+#include <asio/bind_executor.hpp>
 #include <asio/buffer.hpp>
 #include <asio/co_spawn.hpp>
 #include <asio/dispatch.hpp>
+#include <asio/experimental/channel.hpp>
 #include <asio/ip/tcp.hpp>
 #include <asio/local/connect_pair.hpp>
 #include <asio/local/stream_protocol.hpp>
@@ -21,10 +23,12 @@
 #include <asio/read.hpp>
 #include <asio/steady_timer.hpp>
 #include <asio/this_coro.hpp>
+#include <asio/thread_pool.hpp>
 #include <asio/use_awaitable.hpp>
 #include <asio/write.hpp>
 
 #include "support/coro_test.hpp"
+#include "support/death.hpp"
 
 #include <algorithm>
 #include <array>
@@ -39,6 +43,7 @@
 #include <system_error>
 #include <thread>
 #include <tuple>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -165,7 +170,10 @@ TEST_SUITE("operation") {
     std::vector<std::string> order;
     const auto waits = [](std::function<void()>& out, std::vector<std::string>& o) -> future<> {
       auto start = asio::async_initiate<const pulsar::use_future_t, void()>(
-          [&out](auto handler) { out = std::move(handler); }, pulsar::use_future);
+          [&out](auto handler) {
+            out = [h = std::make_shared<decltype(handler)>(std::move(handler))] { (*h)(); };
+          },
+          pulsar::use_future);
       co_await std::move(start);
       o.push_back("coroutine");
     };
@@ -326,7 +334,8 @@ TEST_SUITE("operation") {
     auto endless = work(1h, 1);
     future<int> waits = asio::co_spawn(loop.context(), std::move(endless), use_future);
     co_await pulsar::sleep(1ms);
-    CHECK(waits.cancel());
+    const bool asked = waits.cancel();
+    CHECK(asked);
     const auto code = co_await outcome(std::move(waits));
     CHECK(code == errc::cancelled);
   }
@@ -583,24 +592,109 @@ TEST_SUITE("operation") {
     CHECK(f.cancelled());
   }
 
-  TEST_CASE("a failure of its own in spite of a cancellation is thrown, and the next await is told") {
+  TEST_CASE("whatever an operation fails with when it is cancelled, its coroutine was cancelled") {
     event_loop loop(clock_kind::virtual_time);
     const auto notes = std::make_shared<cancellations>();
     codes got;
-    auto f = [](event_loop& l, std::shared_ptr<cancellations> n, codes& g) -> future<> {
+    const auto work = [](event_loop& l, std::shared_ptr<cancellations> n, codes& g,
+                         auto token) -> future<> {
       try {
-        co_await complete_when_cancelled<void(std::error_code)>(
-            n, use_future, std::error_code(asio::error::connection_reset));
+        auto ended = complete_when_cancelled<void(std::error_code, int)>(
+            n, token, std::error_code(asio::error::connection_reset), 1);
+        if constexpr (std::is_same_v<decltype(token), pulsar::use_result_t>) {
+          const auto values = co_await std::move(ended);
+          g.push_back(std::get<0>(values));
+        } else {
+          static_cast<void>(co_await std::move(ended));
+        }
+      } catch (const std::system_error& e) {
+        g.push_back(e.code());
+      }
+      co_await pulsar::sleep(1ms, l);  // was told: does not throw
+      g.push_back({});
+    };
+    auto f = work(loop, notes, got, use_future);
+    auto g = work(loop, notes, got, use_result);
+    CHECK(f.cancel());
+    CHECK(g.cancel());
+    loop.context().run();
+    CHECK(got == codes{errc::cancelled, asio::error::connection_reset, {}, {}});
+    CHECK(f.exception() == nullptr);
+    CHECK(g.exception() == nullptr);
+  }
+
+  TEST_CASE("a failure that was on its way is thrown, and the next await is told") {
+    event_loop loop(clock_kind::virtual_time);
+    codes got;
+    std::function<void()> between;
+    auto f = [](event_loop& l, std::function<void()>& b, codes& g) -> future<> {
+      try {
+        co_await initiate<void(std::error_code)>(use_future, [&](auto handler) {
+          b = [h = std::make_shared<decltype(handler)>(std::move(handler))] {
+            (*h)(asio::error::connection_reset);
+          };
+        });
       } catch (const std::system_error& e) {
         g.push_back(e.code());
       }
       co_await pulsar::sleep(1ms, l);
       g.push_back({});
-    }(loop, notes, got);
-    CHECK(f.cancel());
+    }(loop, between, got);
+    loop.call_soon([&] {
+      between();
+      CHECK(f.cancel());
+    });
     loop.context().run();
     CHECK(got == codes{asio::error::connection_reset});
     CHECK(f.cancelled());
+  }
+
+  CORO_TEST_CASE_REAL("a channel of Asio is cancelled like anything else, also by a time limit") {
+    using channel = asio::experimental::channel<void(std::error_code, int)>;
+    auto& loop = event_loop::current();
+    const auto numbers = std::make_shared<channel>(loop.context());
+    const auto receive = [](std::shared_ptr<channel> c, std::shared_ptr<codes> seen) -> future<> {
+      try {
+        static_cast<void>(co_await c->async_receive(use_future));
+      } catch (const std::system_error& e) {
+        seen->push_back(e.code());
+      }
+      co_await pulsar::sleep(0s);  // was told: does not throw
+      seen->push_back({});
+    };
+    const auto seen = std::make_shared<codes>();
+    auto f = receive(numbers, seen);
+    const bool asked = f.cancel();
+    CHECK(asked);
+    co_await std::move(f);
+    CHECK(*seen == codes{errc::cancelled, {}});
+    future<int> waits = numbers->async_receive(use_future);
+    const auto code = co_await outcome(pulsar::with_timeout(std::move(waits), 1ms));
+    CHECK(code == errc::timed_out);
+  }
+
+  TEST_CASE("an operation that ends inside its cancellation resumes its coroutine in its turn") {
+    // Also as the loop closes, which cancels coroutines whose frames go as soon as they end.
+    event_loop loop;
+    const auto wait = [](event_loop&) -> future<> {
+      co_await initiate<void(std::error_code)>(use_future, [](auto handler) {
+        auto slot = asio::get_associated_cancellation_slot(handler);
+        auto kept = std::make_shared<decltype(handler)>(std::move(handler));
+        slot.assign([kept](asio::cancellation_type_t) {
+          const auto h = kept;
+          (*h)(asio::error::operation_aborted);
+        });
+      });
+    };
+    auto f = wait(loop);
+    CHECK(f.cancel());
+    CHECK_FALSE(f.done());
+    turn(loop);
+    CHECK(f.cancelled());
+    wait(loop).detach();
+    { auto dropped = wait(loop); }
+    wait(loop).detach();
+    loop.close();
   }
 
   TEST_CASE("an operation that does not heed cancellation is waited for, its result not lost") {
@@ -745,6 +839,100 @@ TEST_SUITE("operation") {
     }
   }
 
+  // ---- given up
+
+  CORO_TEST_CASE("an operation that destroys its handler has failed, at once or later") {
+    auto& loop = event_loop::current();
+    future<int> at_once = initiate<void(std::error_code, int)>(use_future, [](auto) {});
+    CHECK(at_once.done());
+    const auto now = co_await outcome(std::move(at_once));
+    CHECK(now == errc::broken_promise);
+    future<std::tuple<std::error_code, int>> later =
+        initiate<void(std::error_code, int)>(use_result, [&loop](auto handler) {
+          asio::post(loop.context(), [h = std::move(handler)] {});
+        });
+    CHECK_FALSE(later.done());
+    const auto then = co_await outcome(std::move(later));
+    CHECK(then == errc::broken_promise);
+    // Nothing is taken for pending any more, so virtual time goes on.
+    co_await pulsar::sleep(1h);
+    CHECK(loop.time() == event_loop::time_point(1h));
+  }
+
+  TEST_CASE("who is cancelled and then given up was cancelled") {
+    event_loop loop;
+    const auto wait = [](event_loop&) -> future<> {
+      co_await initiate<void(std::error_code)>(use_future, [](auto handler) {
+        auto slot = asio::get_associated_cancellation_slot(handler);
+        auto kept = std::make_shared<decltype(handler)>(std::move(handler));
+        slot.assign([kept](asio::cancellation_type_t) mutable { kept = nullptr; });
+      });
+    };
+    auto f = wait(loop);
+    CHECK(f.cancel());
+    turn(loop);
+    CHECK(f.cancelled());
+    { auto dropped = wait(loop); }
+    turn(loop);
+  }
+
+  TEST_CASE("an operation ends with the context of its I/O object, and is not told to cancel then") {
+    event_loop loop;
+    auto other = std::make_optional<asio::io_context>();
+    auto timer = std::make_optional<asio::steady_timer>(*other, 1h);
+    auto f = [](event_loop&, asio::steady_timer& t) -> future<> {
+      co_await t.async_wait(use_future);
+    }(loop, *timer);
+    timer.reset();
+    other.reset();
+    CHECK(f.cancel());
+    turn(loop);
+    CHECK(f.cancelled());
+    other.emplace();
+    timer.emplace(*other, 1h);
+    auto g = [](event_loop&, asio::steady_timer& t) -> future<> {
+      co_await t.async_wait(use_future);
+    }(loop, *timer);
+    timer.reset();
+    other.reset();
+    turn(loop);
+    CHECK(g.done());
+    CHECK(code_of(g.exception()) == errc::broken_promise);
+  }
+
+  TEST_CASE("another thread may give an operation up") {
+    event_loop loop;
+    const auto give_up = [](event_loop&) -> future<> {
+      asio::thread_pool pool(1);
+      for (int i = 0; i < 100; ++i) {
+        auto start = initiate<void(std::error_code)>(use_future, [&pool](auto handler) {
+          asio::post(pool, [h = std::move(handler)] {});
+        });
+        const auto code = co_await outcome(future<>(std::move(start)));
+        CHECK(code == errc::broken_promise);
+      }
+    };
+    loop.run_until_complete([&] { return give_up(loop); });
+  }
+
+  TEST_CASE("a handler may be kept longer than the loop lives, and is called in vain then") {
+    std::function<void()> call;
+    {
+      event_loop loop;
+      const auto wait = [](event_loop&, std::function<void()>& out) -> future<> {
+        co_await initiate<void(std::error_code)>(use_future, [&](auto handler) {
+          out = [h = std::make_shared<decltype(handler)>(std::move(handler))] {
+            (*h)(std::error_code());
+          };
+        });
+      };
+      wait(loop, call).detach();
+      loop.close(event_loop::duration(0));
+    }
+    call();
+    call = nullptr;
+  }
+
   // ---- other loops
 
   TEST_CASE("an operation on another loop's socket ends in the coroutine's own loop") {
@@ -788,5 +976,23 @@ TEST_SUITE("operation") {
     CHECK(id == std::this_thread::get_id());
     elsewhere.stop();
     other.join();
+  }
+
+  TEST_CASE("an operation that is completed in another thread ends the program in debug mode") {
+    const auto end = death_of([] {
+      event_loop loop;
+      loop.set_debug(true);
+      asio::thread_pool pool(1);
+      const auto wait = [](event_loop& l, asio::thread_pool& p) -> future<> {
+        asio::steady_timer timer(l.context(), 1ms);
+        co_await timer.async_wait(asio::bind_executor(p.get_executor(), use_future));
+        l.call_soon_threadsafe([&l] { l.stop(); });
+      };
+      wait(loop, pool).detach();
+      loop.run_forever();
+      pool.join();
+    });
+    CHECK(end.aborted);
+    CHECK(end.text.find("completing an operation was called from thread") != std::string::npos);
   }
 }

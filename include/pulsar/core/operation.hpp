@@ -13,6 +13,12 @@
 /// and leave a stream in the middle of a message. What does not heed cancellation is waited for.
 /// As with Asio itself, an operation must not be cancelled after its I/O object is gone: declare
 /// the socket before the future that uses it.
+///
+/// The I/O object belongs to the loop's own context, or to one that outlives the operation; an
+/// operation whose handler is destroyed without being called fails with `errc::broken_promise`. The
+/// handler is to be called in the loop's thread, by the loop's executor, which is the one
+/// associated with it: no `bind_executor` to another thread. Nor `bind_cancellation_slot`, which
+/// replaces the slot by which pulsar cancels.
 
 #include <pulsar/core/future.hpp>
 
@@ -20,6 +26,7 @@
 #include <asio/cancellation_signal.hpp>
 #include <asio/error.hpp>
 
+#include <atomic>
 #include <coroutine>
 #include <exception>
 #include <memory>
@@ -31,30 +38,19 @@
 
 namespace pulsar {
 
-/// Completion token: awaiting gives the result, or throws.
+/// Completion token: awaiting gives the result, or throws; `errc::cancelled` when the operation
+/// failed, however, after the coroutine was cancelled.
 struct use_future_t {};
 inline constexpr use_future_t use_future{};
 
-/// Completion token: awaiting gives `std::tuple<std::error_code, ...>`, and never throws but
-/// `errc::cancelled` when the coroutine was cancelled before it began. Cancelled later, it gives
-/// `asio::error::operation_aborted`, and the coroutine has been told.
+/// Completion token: awaiting gives `std::tuple<std::error_code, ...>`, and throws nothing but
+/// `errc::cancelled` when the coroutine was cancelled before it began, and `errc::broken_promise`.
+/// Cancelled later, it gives the operation's failure, of most `asio::error::operation_aborted`, and
+/// the coroutine has been told.
 struct use_result_t {};
 inline constexpr use_result_t use_result{};
 
 namespace detail {
-
-inline bool is_aborted(const std::error_code& ec) noexcept {
-  return ec == asio::error::operation_aborted;
-}
-inline bool is_aborted(const std::exception_ptr& failure) noexcept {
-  try {
-    if (failure) std::rethrow_exception(failure);
-  } catch (const std::system_error& e) {
-    return is_aborted(e.code());
-  } catch (...) {
-  }
-  return false;
-}
 
 inline void throw_failure(const std::error_code& ec) {
   if (ec) throw std::system_error(ec);
@@ -97,30 +93,58 @@ auto outcome_of(std::tuple<Args...>&& all) {
   }
 }
 
+/// Of an operation that has begun and was given up, or was not to begin any more.
+[[noreturn, gnu::cold, gnu::noinline]] inline void throw_without_results(frame& waiter,
+                                                                         bool begun) {
+  if (begun) {
+    loop_access::io_ended(*waiter.loop);
+    if (!std::exchange(waiter.cancel_requested, false)) {
+      throw error(errc::broken_promise, "a handler of Asio was destroyed without being called");
+    }
+  }
+  throw error(errc::cancelled);
+}
+
 /// One operation under way; lives in the frame of the coroutine that awaits it.
 template <class Token, class... Args>
 class operation_awaiter : cancellable {
  public:
   operation_awaiter() noexcept : cancellable(&request_cancel, kind::operation) {}
+  // The loop has closed, and another context has not let go of its handler.
+  ~operation_awaiter() {
+    if (handler* const left = handler_.load(std::memory_order_relaxed)) left->owner_ = nullptr;
+  }
 
-  // What Asio calls. Destroyed without a call only when its context shuts down, and then the
-  // loop frees the frame.
+  // What Asio calls, or destroys.
   class handler {
    public:
     using executor_type = asio::io_context::executor_type;
     using cancellation_slot_type = asio::cancellation_slot;
 
-    explicit handler(operation_awaiter* o) noexcept : owner_(o) {}
+    explicit handler(operation_awaiter* o) noexcept : owner_(o) { stay(); }
+    handler(handler&& other) noexcept : owner_(std::exchange(other.owner_, nullptr)) {
+      if (owner_ != nullptr) stay();
+    }
+    ~handler() {
+      if (owner_ != nullptr) [[unlikely]] owner_->give_up();
+    }
 
     template <class... Results>
     void operator()(Results&&... results) {
-      owner_->complete(std::forward<Results>(results)...);
+      if (owner_ == nullptr) return;
+      owner_->check_thread();
+      owner_->results_.emplace(std::forward<Results>(results)...);
+      std::exchange(owner_, nullptr)->complete();
     }
 
     executor_type get_executor() const noexcept { return owner_->waiter_->loop->get_executor(); }
     cancellation_slot_type get_cancellation_slot() const noexcept { return owner_->signal_.slot(); }
 
    private:
+    friend class operation_awaiter;
+
+    void stay() noexcept { owner_->handler_.store(this, std::memory_order_relaxed); }
+
     operation_awaiter* owner_;
   };
 
@@ -133,7 +157,9 @@ class operation_awaiter : cancellable {
       return false;
     }
     waiter.waiting_on = this;
+    suspended_.handle = handle;
     loop_access::io_started(*waiter.loop);
+    beginning_.store(&this_thread_loops, std::memory_order_relaxed);
     try {
       start(handler(this));
     } catch (...) {
@@ -141,18 +167,17 @@ class operation_awaiter : cancellable {
       waiter.waiting_on = nullptr;
       throw;
     }
-    if (results_) return false;  // it was done at once
-    suspended_.handle = handle;
-    return true;
+    beginning_.store(nullptr, std::memory_order_relaxed);
+    return !results_ && !given_up_;  // else it was over at once
   }
 
   auto finish() {
     waiter_->resumed();
-    if (!results_) throw error(errc::cancelled);
+    if (!results_) [[unlikely]] throw_without_results(*waiter_, suspended_.handle != nullptr);
     if constexpr (sizeof...(Args) > 0) {
       using first = std::tuple_element_t<0, std::tuple<Args...>>;
       if constexpr (failure_argument<first>) {
-        if (waiter_->cancel_requested && is_aborted(std::get<0>(*results_))) {
+        if (told_ && waiter_->cancel_requested && std::get<0>(*results_)) {
           waiter_->cancel_requested = false;
           if constexpr (std::is_same_v<Token, use_future_t>) throw error(errc::cancelled);
         }
@@ -162,18 +187,37 @@ class operation_awaiter : cancellable {
   }
 
  private:
-  template <class... Results>
-  void complete(Results&&... results) {
-    results_.emplace(std::forward<Results>(results)...);
-    loop_access::io_ended(*waiter_->loop);
-    if (suspended_.handle) loop_access::resume_from_io(*waiter_->loop, suspended_);
+  void check_thread() const noexcept {
+    loop_access::check_thread(*waiter_->loop, "completing an operation");
+  }
+
+  void complete() {
+    handler_.store(nullptr, std::memory_order_relaxed);
+    event_loop& loop = *waiter_->loop;
+    loop_access::io_ended(loop);
+    if (beginning_.load(std::memory_order_relaxed) != nullptr) return;
+    if (telling_) return loop_access::push_ready(loop, &suspended_);
+    loop_access::resume_from_io(loop, suspended_);
+  }
+
+  // In whatever thread lets go of the handler.
+  void give_up() noexcept {
+    handler_.store(nullptr, std::memory_order_relaxed);
+    if (beginning_.load(std::memory_order_relaxed) == &this_thread_loops) {
+      given_up_ = true;
+    } else if (event_loop* const loop = waiter_->loop) {
+      loop_access::inbox(*loop)->push(&suspended_);  // unless it closes, which frees the frame
+    }
   }
 
   static cancellable* request_cancel(cancellable* self) noexcept {
-    // Once: by the second time the I/O object may be gone and the completion on its way.
-    auto* operation = static_cast<operation_awaiter*>(self);
-    if (!std::exchange(operation->cancelled_, true)) {
+    // Once, and not when it is over: by then the I/O object may be gone.
+    auto* const operation = static_cast<operation_awaiter*>(self);
+    if (operation->handler_.load(std::memory_order_relaxed) != nullptr &&
+        !std::exchange(operation->told_, true)) {
+      operation->telling_ = true;
       operation->signal_.emit(asio::cancellation_type::all);
+      operation->telling_ = false;
     }
     return nullptr;
   }
@@ -181,7 +225,12 @@ class operation_awaiter : cancellable {
   frame* waiter_ = nullptr;
   continuation suspended_;
   asio::cancellation_signal signal_;
-  bool cancelled_ = false;
+  // Null once it was called or destroyed. Another context may move it in another thread.
+  std::atomic<handler*> handler_{nullptr};
+  std::atomic<const thread_loops*> beginning_{nullptr};  // in that thread
+  bool given_up_ = false;                                // while it began
+  bool told_ = false;                                    // to cancel
+  bool telling_ = false;
   std::optional<std::tuple<std::decay_t<Args>...>> results_;
 };
 
@@ -239,30 +288,29 @@ operation<Token, Initiation, void(Args...), InitArgs...> {
   std::tuple<InitArgs...> args_;
 };
 
+namespace detail {
+
+/// What Asio's async_result is for our tokens.
+template <class Token, class... Args>
+struct operation_result {
+  template <class Initiation, class... InitArgs>
+  static auto initiate(Initiation&& initiation, Token, InitArgs&&... args) {
+    return operation<Token, std::decay_t<Initiation>, void(Args...), std::decay_t<InitArgs>...>(
+        std::forward<Initiation>(initiation), std::forward<InitArgs>(args)...);
+  }
+};
+
+}  // namespace detail
+
 }  // namespace pulsar
 
 namespace asio {
 
 template <class... Args>
-class async_result<pulsar::use_future_t, void(Args...)> {
- public:
-  template <class Initiation, class... InitArgs>
-  static auto initiate(Initiation&& initiation, pulsar::use_future_t, InitArgs&&... args) {
-    return pulsar::operation<pulsar::use_future_t, std::decay_t<Initiation>, void(Args...),
-                             std::decay_t<InitArgs>...>(std::forward<Initiation>(initiation),
-                                                        std::forward<InitArgs>(args)...);
-  }
-};
-
+class async_result<pulsar::use_future_t, void(Args...)>
+    : public pulsar::detail::operation_result<pulsar::use_future_t, Args...> {};
 template <class... Args>
-class async_result<pulsar::use_result_t, void(Args...)> {
- public:
-  template <class Initiation, class... InitArgs>
-  static auto initiate(Initiation&& initiation, pulsar::use_result_t, InitArgs&&... args) {
-    return pulsar::operation<pulsar::use_result_t, std::decay_t<Initiation>, void(Args...),
-                             std::decay_t<InitArgs>...>(std::forward<Initiation>(initiation),
-                                                        std::forward<InitArgs>(args)...);
-  }
-};
+class async_result<pulsar::use_result_t, void(Args...)>
+    : public pulsar::detail::operation_result<pulsar::use_result_t, Args...> {};
 
 }  // namespace asio
