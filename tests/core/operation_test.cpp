@@ -933,6 +933,28 @@ TEST_SUITE("operation") {
     call = nullptr;
   }
 
+  // ---- as the default
+
+  CORO_TEST_CASE_REAL("it may be the default of an I/O object") {
+    auto& loop = event_loop::current();
+    auto timer = use_future.as_default_on(asio::steady_timer(loop.context(), 1ms));
+    co_await timer.async_wait();
+    local_socket plain(loop.context());
+    local_socket peer(loop.context());
+    asio::local::connect_pair(plain, peer);
+    auto socket = pulsar::use_future_t::as_default_on(std::move(plain));
+    std::array<char, 4> room{};
+    asio::write(peer, asio::buffer("abcdef", 6));
+    const std::size_t n = co_await socket.async_read_some(asio::buffer(room, 2));
+    CHECK(n == 2);
+    const std::size_t m = co_await asio::async_read(socket, asio::buffer(room));
+    CHECK(m == 4);
+    auto told = pulsar::use_result_t::as_default_on(std::move(peer));
+    socket.close();
+    const auto got = co_await told.async_read_some(asio::buffer(room));
+    CHECK(std::get<0>(got) == asio::error::eof);
+  }
+
   // ---- other loops
 
   TEST_CASE("an operation on another loop's socket ends in the coroutine's own loop") {

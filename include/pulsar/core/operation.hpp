@@ -38,16 +38,45 @@
 
 namespace pulsar {
 
+namespace detail {
+
+/// What makes a completion token the default of an I/O object:
+///
+///     auto socket = pulsar::use_future.as_default_on(tcp::socket(loop.context()));
+///     auto n = co_await socket.async_read_some(asio::buffer(data));
+template <class Token>
+struct default_token {
+  template <class Executor>
+  struct executor_with_default : Executor {
+    using default_completion_token_type = Token;
+
+    template <class E>
+      requires(!std::is_same_v<E, executor_with_default>) && std::is_convertible_v<E, Executor>
+    executor_with_default(const E& executor) noexcept : Executor(executor) {}
+  };
+
+  template <class T>
+  using as_default_on_t =
+      typename T::template rebind_executor<executor_with_default<typename T::executor_type>>::other;
+
+  template <class T>
+  static as_default_on_t<std::decay_t<T>> as_default_on(T&& object) {
+    return as_default_on_t<std::decay_t<T>>(std::forward<T>(object));
+  }
+};
+
+}  // namespace detail
+
 /// Completion token: awaiting gives the result, or throws; `errc::cancelled` when the operation
 /// failed, however, after the coroutine was cancelled.
-struct use_future_t {};
+struct use_future_t : detail::default_token<use_future_t> {};
 inline constexpr use_future_t use_future{};
 
 /// Completion token: awaiting gives `std::tuple<std::error_code, ...>`, and throws nothing but
 /// `errc::cancelled` when the coroutine was cancelled before it began, and `errc::broken_promise`.
 /// Cancelled later, it gives the operation's failure, of most `asio::error::operation_aborted`, and
 /// the coroutine has been told.
-struct use_result_t {};
+struct use_result_t : detail::default_token<use_result_t> {};
 inline constexpr use_result_t use_result{};
 
 namespace detail {
@@ -300,6 +329,13 @@ struct operation_result {
   }
 };
 
+template <class... Signatures>
+struct one_signature {
+  static_assert(sizeof...(Signatures) == 1,
+                "use_future and use_result are for operations whose handler is called in one way: "
+                "this one has several completion signatures");
+};
+
 }  // namespace detail
 
 }  // namespace pulsar
@@ -312,5 +348,12 @@ class async_result<pulsar::use_future_t, void(Args...)>
 template <class... Args>
 class async_result<pulsar::use_result_t, void(Args...)>
     : public pulsar::detail::operation_result<pulsar::use_result_t, Args...> {};
+
+template <class First, class Second, class... Rest>
+class async_result<pulsar::use_future_t, First, Second, Rest...>
+    : pulsar::detail::one_signature<First, Second, Rest...> {};
+template <class First, class Second, class... Rest>
+class async_result<pulsar::use_result_t, First, Second, Rest...>
+    : pulsar::detail::one_signature<First, Second, Rest...> {};
 
 }  // namespace asio
