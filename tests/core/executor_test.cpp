@@ -15,6 +15,7 @@
 #include <semaphore>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <system_error>
 #include <thread>
 #include <utility>
@@ -39,6 +40,30 @@ class gate {
 
  private:
   std::binary_semaphore closed_{0};
+};
+
+/// Told of the first line of the log while it lives.
+class told_of_waiting {
+ public:
+  told_of_waiting() : before_(pulsar::log::set_sink(&tell)) { text.clear(); }
+  told_of_waiting(const told_of_waiting&) = delete;
+  told_of_waiting& operator=(const told_of_waiting&) = delete;
+  ~told_of_waiting() { pulsar::log::set_sink(before_); }
+
+  /// For a while.
+  void wait() const { static_cast<void>(came_.try_acquire_for(10s)); }
+
+  static inline std::string text;
+
+ private:
+  static void tell(pulsar::log_level, std::string_view line) {
+    if (!text.empty()) return;
+    text = line;
+    came_.release();
+  }
+
+  static inline std::binary_semaphore came_{0};
+  pulsar::log_sink before_;
 };
 
 }  // namespace
@@ -221,6 +246,25 @@ TEST_SUITE("executor") {
     CHECK_THROWS_AS(kept.result(), pulsar::error);
     CHECK_THROWS_AS(queued.result(), pulsar::error);
     g.open();
+  }
+
+  TEST_CASE("a loop that closes waits for its own executor, and says so after a while") {
+    gate begun;
+    bool ended = false;
+    const told_of_waiting told;
+    {
+      event_loop loop;
+      loop.run_in_executor([&] {
+            begun.open();
+            told.wait();
+            ended = true;
+          })
+          .detach();
+      begun.pass();
+      loop.close(1ms);
+      CHECK(ended);
+    }
+    CHECK(told.text.find("waits for 1 of its functions") != std::string::npos);
   }
 
   TEST_CASE("a user's context runs until a function that it waits for has ended") {

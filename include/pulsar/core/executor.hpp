@@ -32,8 +32,8 @@ class executor {
       : pool_(new detail::thread_pool(threads)) {}
   executor(const executor&) = delete;
   executor& operator=(const executor&) = delete;
-  /// What runs is waited for; what has not begun never does, and its futures fail with
-  /// `errc::closed`.
+  /// What runs is waited for, however long it takes, beyond a second with a warning in the log; what
+  /// has not begun never does, and its futures fail with `errc::closed`.
   ~executor() { pool_->close(); }
 
   /// At most so many from now on; what runs is not interrupted. Throws as the constructor.

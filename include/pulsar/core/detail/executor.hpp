@@ -3,13 +3,16 @@
 
 // The threads of an executor, and what a loop waits for from them.
 
+#include <pulsar/core/detail/blocking_wait.hpp>
 #include <pulsar/core/detail/counted.hpp>
 #include <pulsar/core/detail/outside_work.hpp>
 #include <pulsar/core/future.hpp>
+#include <pulsar/core/log.hpp>
 
 #include <signal.h>
 
 #include <algorithm>
+#include <chrono>
 #include <condition_variable>
 #include <cstddef>
 #include <exception>
@@ -132,7 +135,18 @@ class thread_pool : public counted {
       bring_back(job);
     }
     changed_.notify_all();
-    while (running_ > 0) ended_.wait(lock);
+    const auto none_runs = [this] { return running_ == 0; };
+    const std::chrono::nanoseconds patience = std::chrono::seconds(1);
+    if (!wait_blocking(lock, ended_, &patience, none_runs)) {
+      const std::size_t left = running_;
+      lock.unlock();  // whoever is told may ask this
+      log::warning(
+          "an executor that ends, or its loop, waits for {} of its functions, which no one "
+          "can interrupt",
+          left);
+      lock.lock();
+      ended_.wait(lock, none_runs);
+    }
     join_ended();
   }
 
