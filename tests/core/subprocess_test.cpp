@@ -48,6 +48,10 @@ constexpr subprocess_options killed{.standard_input = stdio::null,
                                     .standard_output = stdio::pipe,
                                     .if_dropped = dropped_process::killed};
 
+constexpr subprocess_options fed{.standard_input = stdio::pipe,
+                                 .standard_output = stdio::pipe,
+                                 .if_dropped = dropped_process::killed};
+
 bool exists(pid_t pid) { return ::kill(pid, 0) == 0; }
 
 }  // namespace
@@ -193,6 +197,40 @@ TEST_SUITE("subprocess") {
     CHECK(shell.kill());
     const process_output rest = co_await shell.communicate();
     CHECK(rest.output == "early\n");
+    CHECK(rest.status.signal == SIGKILL);
+  }
+
+  CORO_TEST_CASE_REAL("input that is under way when communicate is given up is not cut off") {
+    auto& loop = event_loop::current();
+    const std::string input(1'000'000, 'w');
+    process counter = co_await loop.subprocess_exec("wc", "-c", fed);
+    CHECK(counter.send_signal(SIGSTOP));
+    const auto late = co_await as_result(with_timeout(counter.communicate(input), 5ms));
+    if (late.code() == errc::cancelled) co_return;  // it is not told again
+    CHECK(late.code() == errc::timed_out);
+    CHECK(counter.send_signal(SIGCONT));
+    const process_output rest = co_await counter.communicate();
+    CHECK(rest.output == "1000000\n");
+    // Nor if nobody calls it again.
+    counter = co_await loop.subprocess_exec("wc", "-c", fed);
+    CHECK(counter.send_signal(SIGSTOP));
+    counter.communicate(input).cancel();
+    CHECK(counter.send_signal(SIGCONT));
+    const std::string count = co_await counter.standard_output().read_to_end();
+    CHECK(count == "1000000\n");
+    const auto more = co_await as_result(counter.communicate("more"));
+    CHECK(more.code() == errc::closed);
+  }
+
+  CORO_TEST_CASE_REAL("a program that dies with its input under way is no failure") {
+    auto& loop = event_loop::current();
+    process idle = co_await loop.subprocess_exec("sleep", "1000", fed);
+    const std::string input(1'000'000, 'w');
+    const auto late = co_await as_result(with_timeout(idle.communicate(input), 5ms));
+    if (late.code() == errc::cancelled) co_return;  // it is not told again
+    CHECK(late.code() == errc::timed_out);
+    CHECK(idle.kill());
+    const process_output rest = co_await idle.communicate();
     CHECK(rest.status.signal == SIGKILL);
   }
 

@@ -130,8 +130,8 @@ class process {
   /// more than `limit` bytes, default 64 MiB; beyond it fails with `errc::too_large`, and the
   /// program, whose output nobody reads, stands still or is told by SIGPIPE once this is dropped.
   ///
-  /// Giving it up, by `with_timeout` say, leaves the program alone and loses none of its output:
-  /// call it again, without input, after `kill()` say.
+  /// Giving it up, by `with_timeout` say, leaves the program alone: it is given the rest of its
+  /// input and then the end, and none of its output is lost. Call it again, without input.
   template <class = void>
   future<process_output> communicate(std::string input = {},
                                      std::size_t limit = 64 * 1024 * 1024) const;

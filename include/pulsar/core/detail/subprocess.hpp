@@ -130,7 +130,10 @@ class process_core final : public counted_here, descriptor_waiter {
   bool is_let_go() const noexcept { return let_go_; }
   void let_go() noexcept {
     let_go_ = true;
-    for (auto& each : pipes_) each.reset();
+    for (auto& each : pipes_) {
+      if (each && each->is_closing()) each->abort();  // who feeds it waits for that
+      each.reset();
+    }
     if (if_dropped_ != dropped_process::killed) return;
     try {
       child_.signal(SIGKILL);
@@ -235,17 +238,19 @@ counted_pointer<process_core> start_process(event_loop& loop, const program_line
   return made;
 }
 
-/// Writes the input in pieces, and ends it. Who does not want it is no failure.
+/// Writes the input, and ends it. Who does not want it is no failure. What the program has not
+/// taken when this is given up goes on to it, and then the end.
 template <class = void>
-future<> feed(event_loop&, counted_pointer<process_core> to, std::string input) {
-  constexpr std::size_t piece = 64 * 1024;
+future<> feed(event_loop& loop, counted_pointer<process_core> to, std::string input) {
   if (!to->has_pipe(0) && input.empty()) co_return;
   try {
-    for (std::size_t at = 0; at < input.size(); at += piece) {
-      to->pipe(0).write(std::string_view(input).substr(at, piece));
-      co_await to->pipe(0).drain();
-    }
-    co_await to->pipe(0).close();
+    if (!input.empty()) to->pipe(0).write(input);
+    input = std::string();
+    // Not `stream::close`: an input that is cut off looks whole to who reads it.
+    const counted_pointer<stream_core> under = share(stream_access::core(to->pipe(0)));
+    under->stop();
+    while (!under->is_flushed()) co_await under->flushed(loop);
+    if (const auto failure = under->write_failure()) std::rethrow_exception(failure);
   } catch (const std::system_error& e) {
     if (e.code() != std::errc::broken_pipe && e.code() != std::errc::connection_reset &&
         !to->is_let_go()) {
