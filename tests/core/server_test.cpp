@@ -9,7 +9,9 @@
 #include <support/death.hpp>
 #include <support/futures.hpp>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <csignal>
@@ -181,6 +183,58 @@ TEST_SUITE("server") {
     client = stream();
     co_await std::move(closed);
     CHECK(at.size() == 0);
+    co_await at.wait_closed();
+  }
+
+  CORO_TEST_CASE_REAL("a server that is closed, dropped or replaced has left its address at once") {
+    const auto is_free = [](const address& where) {
+      const auto numbers = where.resolve();
+      const pulsar::unique_fd fd(::socket(numbers.data()->sa_family, SOCK_STREAM, 0));
+      return ::connect(fd.get(), numbers.data(), static_cast<socklen_t>(numbers.size())) != 0 &&
+             pulsar::listener(where).local() == where;
+    };
+    std::vector<address> where;
+    where.emplace_back("127.0.0.1:0");
+    where.emplace_back("unix:" + scratch_path("left"));
+    server at = co_await start_server(&hold, where);
+    where = at.addresses();
+    stream client = co_await connect(where[0]);
+    at.close();
+    CHECK(::access(where[1].path().c_str(), F_OK) != 0);
+    for (const auto& each : where) CHECK(is_free(each));
+    at = co_await start_server(&hold, where);
+    at = server();
+    for (const auto& each : where) CHECK(is_free(each));
+    {
+      server gone = co_await start_server(&hold, where);
+      co_await pulsar::sleep(1ms);
+    }
+    for (const auto& each : where) CHECK(is_free(each));
+  }
+
+  CORO_TEST_CASE_REAL("descriptors that come behind a close are not the server's") {
+    server at = co_await start_server(&echo, "127.0.0.1:0");
+    co_await pulsar::sleep(0ms);
+    at.close();
+    // The number of the socket is this one's next, in the same turn.
+    server next = co_await start_server(&echo, "127.0.0.1:0");
+    co_await at.wait_closed();
+    stream client = co_await connect(next.addresses()[0]);
+    const std::string answer = co_await ask(client, "x");
+    CHECK(answer == "x");
+  }
+
+  CORO_TEST_CASE_REAL("a handler may close its server before it first waits") {
+    server at;
+    const auto closes = [&at](stream peer) {
+      at.close();
+      return echo(std::move(peer));
+    };
+    at = co_await start_server(closes, "127.0.0.1:0");
+    stream client = co_await connect(at.addresses()[0]);
+    const std::string answer = co_await ask(client, "x");
+    CHECK(answer == "x");
+    client = stream();
     co_await at.wait_closed();
   }
 

@@ -14,6 +14,7 @@
 
 #include <pulsar/core/async_event.hpp>
 #include <pulsar/core/descriptor.hpp>
+#include <pulsar/core/detail/counted.hpp>
 #include <pulsar/core/detail/readiness.hpp>
 #include <pulsar/core/error.hpp>
 #include <pulsar/core/listener.hpp>
@@ -29,6 +30,7 @@
 #include <cstddef>
 #include <functional>
 #include <new>
+#include <optional>
 #include <system_error>
 #include <type_traits>
 #include <utility>
@@ -68,18 +70,29 @@ inline accept_failure classify_accept_failure(int code) noexcept {
   }
 }
 
-// Waits on a descriptor that somebody else owns.
-class borrowed_descriptor {
+// A listener and the wait for its connections, which end together. One loop.
+class accepting_socket : public counted_here {
  public:
-  borrowed_descriptor(event_loop& loop, int fd) : descriptor_(loop.context(), fd) {}
-  borrowed_descriptor(const borrowed_descriptor&) = delete;
-  borrowed_descriptor& operator=(const borrowed_descriptor&) = delete;
-  ~borrowed_descriptor() { static_cast<void>(descriptor_.release()); }
+  explicit accepting_socket(listener from) noexcept : at_(std::move(from)) {}
+  ~accepting_socket() override { close(); }
 
-  auto readable() noexcept { return descriptor_.readable(); }
+  const listener& at() const noexcept { return at_; }
+  bool is_closed() const noexcept { return at_.fd() < 0; }
+
+  void watch(event_loop& loop) { descriptor_.emplace(loop.context(), at_.fd()); }
+  /// Until `close`, behind which no wait may begin.
+  watched_descriptor::readiness readable() noexcept { return descriptor_->readable(); }
+
+  /// Whoever waits was cancelled. The loop lets go of the number before another file can have it.
+  void close() noexcept {
+    if (descriptor_) static_cast<void>(descriptor_->release());
+    descriptor_.reset();
+    at_.close();
+  }
 
  private:
-  watched_descriptor descriptor_;
+  listener at_;
+  std::optional<watched_descriptor> descriptor_;
 };
 
 // Says at most once a second that connections have to wait.
@@ -122,20 +135,29 @@ class courtesy {
 
 template <class = void>
 future<> accept_connections(event_loop& loop,
-                            listener from,
+                            counted_pointer<accepting_socket> from,
                             std::function<void(unique_fd)> take,
                             async_event* may_accept = nullptr) {
-  // Not the parameter: that one would stay open as long as the future is kept.
-  const listener at = std::move(from);
-  borrowed_descriptor descriptor(loop, at.fd());
+  // With this, not with the parameter, which is there as long as the future is kept.
+  struct scope {
+    explicit scope(accepting_socket& s) noexcept : socket(s) {}
+    scope(const scope&) = delete;
+    scope& operator=(const scope&) = delete;
+    ~scope() { socket.close(); }
+    accepting_socket& socket;
+  };
+  const scope closing(*from);
+  const listener& at = from->at();
+  from->watch(loop);
   exhaustion_log exhaustion;
   courtesy courtesy;
   for (;;) {
     std::error_code failure;
     try {
       if (may_accept != nullptr && !may_accept->is_set()) co_await may_accept->wait(loop);
-      const bool ready = co_await descriptor.readable();
-      if (!ready) throw error(errc::cancelled);
+      if (from->is_closed()) throw error(errc::cancelled);
+      const bool ready = co_await from->readable();
+      if (!ready || from->is_closed()) throw error(errc::cancelled);
       if (may_accept != nullptr && !may_accept->is_set()) continue;
       if (unique_fd connection = at.accept(failure)) {
         take(std::move(connection));
@@ -181,7 +203,9 @@ future<> accept_each(event_loop& loop,
                      Take&& take,
                      async_event* may_accept = nullptr) {
   detail::refuse_temporaries<Take>();
-  return detail::accept_connections(loop, std::move(from), std::forward<Take>(take), may_accept);
+  const detail::counted_pointer<detail::accepting_socket> socket(
+      new detail::accepting_socket(std::move(from)));
+  return detail::accept_connections(loop, socket, std::forward<Take>(take), may_accept);
 }
 
 }  // namespace pulsar

@@ -76,7 +76,8 @@ class server {
   /// How many there were so far.
   std::uint64_t accepted() const noexcept { return core().accepted; }
 
-  /// Stops accepting; handlers go on.
+  /// Stops listening, here and now: the address is free, those who connect are refused. Handlers go
+  /// on.
   void close() noexcept { core().close(); }
   bool is_closed() const noexcept { return core().closed; }
 

@@ -86,6 +86,7 @@ class server_core : public counted_here {
   void close() noexcept {
     if (std::exchange(closed, true)) return;
     for (auto& each : accepting) each.cancel();
+    for (const auto& each : sockets) each->close();
     tell();
   }
 
@@ -146,6 +147,7 @@ class server_core : public counted_here {
   const std::size_t most_connections;
   const stream_options stream_settings;
   std::vector<address> addresses;
+  std::vector<counted_pointer<accepting_socket>> sockets;
   std::vector<future<>> accepting;
   std::size_t listening = 0;  // accept loops that go on
   connection* first = nullptr;
@@ -219,11 +221,13 @@ inline void take_connection(server_core& core, unique_fd fd) {
 }
 
 template <class = void>
-future<> accept_streams(event_loop& loop, counted_pointer<server_core> core, listener at) {
+future<> accept_streams(event_loop& loop,
+                        counted_pointer<server_core> core,
+                        counted_pointer<accepting_socket> at) {
   ++core->listening;
   try {
     const auto take = [keep = core](unique_fd fd) { take_connection(*keep, std::move(fd)); };
-    future<> accepting = accept_each(loop, std::move(at), take, &core->room);
+    future<> accepting = accept_connections(loop, at, take, &core->room);
     co_await std::move(accepting);
   } catch (...) {
     const auto why = std::current_exception();
@@ -351,7 +355,8 @@ future<Server> open_server_at(event_loop& loop,
   Server made = server_access::make<Server>(core);
   for (const auto& each : at) core->addresses.push_back(each.local());
   for (auto& each : at) {
-    core->accepting.push_back(accept_streams(loop, core, std::move(each)));
+    core->sockets.emplace_back(new accepting_socket(std::move(each)));
+    core->accepting.push_back(accept_streams(loop, core, core->sockets.back()));
   }
   co_return made;
 }
