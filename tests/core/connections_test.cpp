@@ -245,6 +245,70 @@ TEST_SUITE("connections") {
     CHECK(reading.second->notes == "made;lost;");
   }
 
+  CORO_TEST_CASE_REAL("who writes into a pipe is told at once that its reader has gone") {
+    auto& loop = event_loop::current();
+    int ends[2];
+    CHECK(::pipe2(ends, O_CLOEXEC) == 0);
+    unique_fd read_end(ends[0]);
+    auto idle = co_await loop.connect_write_pipe(new_collector, unique_fd(ends[1]));
+    auto lost = idle.second->change();
+    read_end.reset();
+    co_await std::move(lost);
+    CHECK(idle.second->notes == "made;lost;");
+    CHECK_FALSE(idle.second->reason);
+    CHECK(idle.first.native_handle() == -1);
+
+    CHECK(::pipe2(ends, O_CLOEXEC) == 0);
+    read_end.reset(ends[0]);
+    auto busy = co_await loop.connect_write_pipe(new_collector, unique_fd(ends[1]));
+    busy.first.write(std::string(1'000'000, 'x'));
+    co_await pulsar::sleep(0ms);
+    CHECK(busy.first.get_write_buffer_size() > 0);
+    lost = busy.second->change();
+    read_end.reset();
+    co_await std::move(lost);
+    CHECK(busy.second->reason == std::errc::broken_pipe);
+  }
+
+  CORO_TEST_CASE_REAL("a pipe to a reader who sends something is written to all the same") {
+    auto& loop = event_loop::current();
+    auto [near_end, far_end] = pulsar::socket_pair(SOCK_STREAM);
+    stream far_side(std::move(far_end));
+    auto made = co_await loop.connect_write_pipe(new_collector, std::move(near_end));
+    far_side.write("nobody reads this");
+    co_await pulsar::sleep(1ms);
+    CHECK_FALSE(made.first.is_closing());
+    made.first.write("x");
+    const std::string one = co_await far_side.read_exactly(1);
+    CHECK(one == "x");
+    made.first.write_eof();
+    const std::string rest = co_await far_side.read();
+    CHECK(rest.empty());
+    made.first.close();
+    co_await made.second->change();
+    CHECK_FALSE(made.second->reason);
+  }
+
+  CORO_TEST_CASE_REAL("a pipe that is read is lost at its end, whatever eof_received returns") {
+    struct lingerer : collector {
+      bool eof_received() override {
+        notes += "eof;";
+        return true;
+      }
+    };
+    auto& loop = event_loop::current();
+    int ends[2];
+    CHECK(::pipe2(ends, O_CLOEXEC) == 0);
+    unique_fd write_end(ends[1]);
+    const auto factory = [] { return std::make_unique<lingerer>(); };
+    auto made = co_await loop.connect_read_pipe(factory, unique_fd(ends[0]));
+    auto lost = made.second->change();
+    write_end.reset();
+    co_await std::move(lost);
+    CHECK(made.second->notes == "made;eof;lost;");
+    CHECK_FALSE(made.second->reason);
+  }
+
   TEST_CASE("a factory that fails is the caller's failure, and at a server the connection's") {
     event_loop loop;
     const server s =

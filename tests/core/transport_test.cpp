@@ -226,6 +226,27 @@ TEST_SUITE("transport") {
     CHECK(attached.second->reason == std::errc::connection_reset);
   }
 
+  CORO_TEST_CASE("what a protocol writes when its connection was reset is of no effect") {
+    struct late_writer : recorder {
+      void connection_lost(std::error_code why) override {
+        const std::vector<std::string_view> lines{"a", "b"};
+        CHECK(line.is_closing());
+        CHECK_NOTHROW(line.write("a"));
+        CHECK_NOTHROW(line.writelines(lines));
+        CHECK_NOTHROW(line.write_eof());
+        recorder::connection_lost(why);
+      }
+    };
+    auto [near_end, far_end] = memory_pair();
+    auto attached = co_await attach_protocol(std::move(near_end),
+                                             [] { return std::make_shared<late_writer>(); });
+    far_end.abort();
+    co_await turns();
+    CHECK(attached.second->notes == "made;lost;");
+    CHECK(attached.second->reason == std::errc::connection_reset);
+    CHECK_NOTHROW(attached.first.write("a"));
+  }
+
   TEST_CASE("a peer that dies is noticed by who only writes, too") {
     event_loop loop;
     const auto body = []() -> future<std::string> {

@@ -92,7 +92,7 @@ auto event_loop::create_connection(Factory&& factory, const Where& where, Option
   const connect_options& given = options;
   return detail::attach_when_made(*this, connect(detail::address_from(where), given, *this),
                                   detail::copy_of(std::forward<Factory>(factory)),
-                                  detail::transport_kind::reads);
+                                  detail::transport_kind::both_ways);
 }
 
 /// The same for the path of a Unix socket.
@@ -127,17 +127,19 @@ future<server> event_loop::create_unix_server(Factory&& factory,
 }
 
 /// Has a protocol told of what comes out of a pipe, a descriptor by its number or a `unique_fd`;
-/// otherwise as the form that gives a stream (pipe.hpp).
+/// otherwise as the form that gives a stream (pipe.hpp). Its end is the end of the connection,
+/// whatever `eof_received` returns.
 template <class Factory, class Descriptor>
 requires std::is_invocable_v<Factory&>
 auto event_loop::connect_read_pipe(Factory&& factory, Descriptor fd) {
   detail::refuse_temporaries<Factory>();
   return detail::attach_when_made(*this, connect_read_pipe(std::move(fd)),
                                   detail::copy_of(std::forward<Factory>(factory)),
-                                  detail::transport_kind::reads);
+                                  detail::transport_kind::only_reads);
 }
 
-/// Has a protocol write into a pipe; it receives nothing.
+/// Has a protocol write into a pipe; it receives nothing. When nobody reads any more it is told of
+/// the loss at once: `std::errc::broken_pipe` if bytes are unsent, else no error.
 template <class Factory, class Descriptor>
 requires std::is_invocable_v<Factory&>
 auto event_loop::connect_write_pipe(Factory&& factory, Descriptor fd) {

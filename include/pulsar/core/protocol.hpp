@@ -14,8 +14,8 @@
 /// bytes come, and for protocols that were written for asyncio.
 ///
 /// Every function is called from the loop, never inside a call of the transport, but for
-/// `pause_writing`. An exception that leaves one goes to the loop's exception handler and ends the
-/// connection.
+/// `pause_writing`. An exception that leaves one goes to the loop's exception handler; it ends a
+/// connection, not a datagram socket, which goes on with the next datagram.
 
 #include <pulsar/core/address.hpp>
 
@@ -44,7 +44,7 @@ class protocol {
   virtual void data_received(std::span<const std::byte> data) { static_cast<void>(data); }
 
   /// The other side sends no more. True: this side goes on sending; false: the transport closes
-  /// itself.
+  /// itself, as that of a pipe does in any case.
   virtual bool eof_received() { return false; }
 
   /// Last, once. `why` is no error if this side closed it, or the other one in good order.

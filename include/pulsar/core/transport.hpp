@@ -172,8 +172,8 @@ using attached = std::pair<transport, std::shared_ptr<P>>;
 /// A connection from its beginning to its end.
 template <class = void>
 future<> run_protocol(event_loop& loop, stream under, std::shared_ptr<protocol> told) {
-  const counted_pointer<transport_core> core(
-      new transport_of_protocol(loop, std::move(under), std::move(told), transport_kind::reads));
+  const counted_pointer<transport_core> core(new transport_of_protocol(
+      loop, std::move(under), std::move(told), transport_kind::both_ways));
   return transport_core::run(loop, core);
 }
 
@@ -202,7 +202,8 @@ future<attached<protocol_of<Factory>>> attach(event_loop& loop,
 template <class Factory>
 future<std::pair<transport, std::shared_ptr<detail::protocol_of<Factory>>>> attach_protocol(
     stream under, Factory factory, event_loop& loop = event_loop::current()) {
-  return detail::attach(loop, std::move(under), std::move(factory), detail::transport_kind::reads);
+  return detail::attach(loop, std::move(under), std::move(factory),
+                        detail::transport_kind::both_ways);
 }
 
 }  // namespace pulsar

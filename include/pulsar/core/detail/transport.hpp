@@ -4,11 +4,15 @@
 // What stands between a stream and a protocol: a coroutine that reads the one and tells the other.
 
 #include <pulsar/core/detail/counted.hpp>
+#include <pulsar/core/detail/descriptor_table.hpp>
 #include <pulsar/core/detail/loop_ref.hpp>
 #include <pulsar/core/detail/waiters.hpp>
 #include <pulsar/core/future.hpp>
 #include <pulsar/core/protocol.hpp>
 #include <pulsar/core/stream.hpp>
+
+#include <poll.h>
+#include <sys/stat.h>
 
 #include <cstddef>
 #include <cstdint>
@@ -34,8 +38,8 @@ inline std::error_code code_of_failure(const std::exception_ptr& failure) noexce
   return {};
 }
 
-/// Whether the other side's bytes are read, or this one only writes: into a pipe.
-enum class transport_kind : std::uint8_t { reads, only_writes };
+/// Of a connection, or of one end of a pipe.
+enum class transport_kind : std::uint8_t { both_ways, only_reads, only_writes };
 
 /// Belongs to the thread of its loop. Counted by its transports and by the coroutine that runs it.
 class transport_core : public counted_here, write_observer {
@@ -49,6 +53,7 @@ class transport_core : public counted_here, write_observer {
         protocol_(std::move(told)),
         high_(stream_.options().high_water),
         low_(stream_.options().low_water),
+        kind_(kind),
         ended_(kind == transport_kind::only_writes) {
     stream_access::core(stream_).observer = this;
   }
@@ -68,11 +73,15 @@ class transport_core : public counted_here, write_observer {
   }
 
   void write_eof() {
-    if (!closing_) stream_.write_eof();
+    if (closing_) return;
+    writes_no_more_ = true;
+    unwatch();
+    stream_.write_eof();
   }
 
   void close() noexcept {
     if (std::exchange(closing_, true)) return;
+    unwatch();
     try {
       flushed_.emplace(stream_.close());  // ends the read that waits
     } catch (...) {
@@ -83,6 +92,7 @@ class transport_core : public counted_here, write_observer {
 
   void abort() noexcept {
     closing_ = true;
+    unwatch();
     stream_.abort();
     wake();
   }
@@ -155,7 +165,39 @@ class transport_core : public counted_here, write_observer {
     ended_ = true;
     bool goes_on = false;
     tell([&](protocol& p) { goes_on = p.eof_received(); });
-    if (!goes_on) close();
+    if (!goes_on || kind_ == transport_kind::only_reads) close();
+  }
+
+  // Who only writes, into a pipe, is told at once that nobody reads any more.
+  void watch() noexcept {
+    struct stat what {};
+    const int fd = stream_.native_handle();
+    if (closing_ || writes_no_more_) return;
+    if (::fstat(fd, &what) != 0 || !(S_ISFIFO(what.st_mode) || S_ISSOCK(what.st_mode))) return;
+    try {
+      auto& table = loop_access::local<descriptor_table>(*loop_.get());
+      table.set(fd, direction::in, [this] { look_at_reader(); });
+      watched_ = fd;
+    } catch (...) {  // then a write will tell
+    }
+  }
+
+  // Before the descriptor is closed.
+  void unwatch() noexcept {
+    const int fd = std::exchange(watched_, -1);
+    event_loop* const loop = loop_.get();
+    if (fd < 0 || loop == nullptr) return;
+    if (auto* const table = loop_access::find_local<descriptor_table>(*loop)) {
+      table->remove(fd, direction::in);
+    }
+  }
+
+  void look_at_reader() noexcept {
+    pollfd now{watched_, 0, 0};
+    static_cast<void>(::poll(&now, 1, 0));
+    if ((now.revents & (POLLERR | POLLHUP)) == 0) return unwatch();  // a socket that is sent to
+    const bool loses = stream_.unsent() > 0;
+    lose(loses ? std::make_error_code(std::errc::broken_pipe) : std::error_code());
   }
 
   void pause_if_high() noexcept {
@@ -191,6 +233,7 @@ class transport_core : public counted_here, write_observer {
   void end() noexcept {
     stream_access::core(stream_).observer = nullptr;
     closing_ = ended_ = true;
+    unwatch();
     stream_.abort();
     flushed_.reset();
     const auto gone = std::exchange(protocol_, nullptr);
@@ -202,12 +245,15 @@ class transport_core : public counted_here, write_observer {
   std::optional<future<>> flushed_;  // from `close` on
   // What the coroutine waits for if it does not read.
   waiting_line<> changed_{"a protocol that has paused reading"};
-  std::error_code lost_;             // why, if this side found out
+  std::error_code lost_;  // why, if this side found out
   std::size_t high_;
   std::size_t low_;
+  int watched_ = -1;  // the descriptor, while `watch` is on
+  const transport_kind kind_;
   bool ended_;  // nothing more to read
   bool paused_ = false;
   bool write_paused_ = false;
+  bool writes_no_more_ = false;
   bool closing_ = false;
   bool looks_later_ = false;
 };
@@ -225,6 +271,7 @@ future<> transport_core::run(event_loop& loop, counted_pointer<transport_core> c
   std::error_code why;
   try {
     core->tell([&core](protocol& p) { core->made(p); });
+    if (core->kind_ == transport_kind::only_writes) core->watch();
     while (!core->closing_) {
       if (!core->is_reading()) {
         co_await core->changed_.wait(loop);
@@ -248,7 +295,7 @@ future<> transport_core::run(event_loop& loop, counted_pointer<transport_core> c
     }
   }
   if (core->lost_) why = core->lost_;
-  core->stream_.abort();
+  core->abort();
   core->tell([why](protocol& p) { p.connection_lost(why); });
 }
 
