@@ -268,6 +268,42 @@ TEST_SUITE("pipe") {
     CHECK(text == "12");
   }
 
+  CORO_TEST_CASE_REAL("a FIFO that nobody has opened to write yet is waited for") {
+    auto& loop = event_loop::current();
+    const scratch_directory directory;
+    const std::string path = directory.path("fifo");
+    CHECK(::mkfifo(path.c_str(), 0600) == 0);
+    unique_fd reader(::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
+    stream out = co_await loop.connect_read_pipe(std::move(reader));
+    auto given_up = out.read();
+    co_await pulsar::sleep(1ms);
+    CHECK_FALSE(given_up.done());
+    given_up.cancel();
+    auto all = out.read_to_end();
+    co_await pulsar::sleep(1ms);
+    CHECK_FALSE(all.done());
+    unique_fd writer(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
+    CHECK(::write(writer.get(), "late", 4) == 4);
+    writer.reset();
+    const std::string text = co_await std::move(all);
+    CHECK(text == "late");
+  }
+
+  CORO_TEST_CASE_REAL("a FIFO whose writer came and went has ended, opened anew or not") {
+    auto& loop = event_loop::current();
+    const scratch_directory directory;
+    const std::string path = directory.path("fifo");
+    CHECK(::mkfifo(path.c_str(), 0600) == 0);
+    for (const bool blocking : {false, true}) {
+      unique_fd reader(::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
+      CHECK(unique_fd(::open(path.c_str(), O_WRONLY | O_CLOEXEC)));
+      if (blocking) CHECK(::fcntl(reader.get(), F_SETFL, 0) == 0);
+      stream out = co_await loop.connect_read_pipe(std::move(reader));
+      const std::string text = co_await out.read();
+      CHECK(text.empty());
+    }
+  }
+
   CORO_TEST_CASE_REAL("who writes next to a pipe is not cut short by who reads it slowly") {
     auto& loop = event_loop::current();
     ends pipe = new_pipe();

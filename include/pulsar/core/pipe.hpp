@@ -30,8 +30,9 @@
 
 namespace pulsar {
 
-/// A stream that reads from `fd`. Throws `pulsar::error`: the system's for what is not open,
-/// `std::errc::invalid_argument` for what cannot be read from. `options`: a `stream_options`.
+/// A stream that reads from `fd`; a FIFO that nobody has opened to write yet is waited for. Throws
+/// `pulsar::error`: the system's for what is not open, `std::errc::invalid_argument` for what
+/// cannot be read from. `options`: a `stream_options`.
 template <class Options>
 future<stream> event_loop::connect_read_pipe(int fd, Options options) {
   check_open("connect_read_pipe");

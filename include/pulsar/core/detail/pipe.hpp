@@ -10,6 +10,7 @@
 #include <pulsar/core/stream.hpp>
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/types.h>
@@ -112,6 +113,13 @@ inline unique_fd reopen(int fd, pipe_end end) noexcept {
   return unique_fd(::open(name.c_str(), mode | O_NONBLOCK | O_CLOEXEC | O_NOCTTY));
 }
 
+// True for a FIFO that nobody has opened to write, as far as this open file can know. One that was
+// opened anew knows less: it is asked of the old one, afterwards.
+inline bool is_unopened_fifo(int fd, const struct stat& what) noexcept {
+  pollfd now{fd, POLLIN, 0};
+  return S_ISFIFO(what.st_mode) && ::poll(&now, 1, 0) == 0;
+}
+
 inline unique_fd copy_of(int fd) {
   unique_fd copy(::fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1));
   if (!copy) {
@@ -139,15 +147,18 @@ std::unique_ptr<raw_stream> open_pipe(event_loop& loop, int fd, unique_fd given,
   ignore_broken_pipes();
   // The stream's own is only what it alone writes to: the other direction belongs to somebody else.
   const bool own = given && end == pipe_end::writes;
-  const auto kind = !S_ISSOCK(what.st_mode) ? descriptor_kind::other
-                    : own                   ? descriptor_kind::socket
-                                            : descriptor_kind::shared_socket;
+  auto kind = !S_ISSOCK(what.st_mode) ? descriptor_kind::other
+              : own                   ? descriptor_kind::socket
+                                      : descriptor_kind::shared_socket;
+  const bool reads = end == pipe_end::reads;
   if ((flags & O_NONBLOCK) == 0 && can_be_reopened(fd, what)) {
     if (unique_fd anew = above_standard(reopen(fd, end))) {
+      if (reads && is_unopened_fifo(fd, what)) kind = descriptor_kind::unopened_fifo;
       return new_descriptor_stream<>(loop, std::move(anew), kind);
     }
   }
   if (!given) given = copy_of(fd);
+  if (reads && is_unopened_fifo(fd, what)) kind = descriptor_kind::unopened_fifo;
   if (S_ISREG(what.st_mode)) return new_descriptor_stream<>(loop, std::move(given), kind);
   auto borrowed = borrowed_flags::of(given.get(), flags, what);
   auto under = new_descriptor_stream<>(loop, std::move(given), kind);

@@ -35,7 +35,8 @@ namespace pulsar::detail {
 enum class descriptor_kind : std::uint8_t {
   socket,         // the stream's own
   shared_socket,  // stays as it is when the stream ends: others go on with it
-  other
+  other,
+  unopened_fifo  // reads as if it had ended, until somebody writes: that is waited for
 };
 
 /// A read that is to begin.
@@ -153,7 +154,8 @@ class descriptor_io : public counted_here, read_to_begin {
         loop_(loop),
         reads_(loop_access::local<reads_of_loop>(loop).reads),
         descriptor_(loop.context()),
-        kind_(kind) {
+        waits_to_read_(kind == descriptor_kind::unopened_fifo),
+        kind_(waits_to_read_ ? descriptor_kind::other : kind) {
     descriptor_.assign(fd.get());
     static_cast<void>(fd.release());
     descriptor_.non_blocking(true);
@@ -166,11 +168,11 @@ class descriptor_io : public counted_here, read_to_begin {
   void read(std::span<std::byte> into, operation& op) {
     event_loop* const loop = loop_.get();
     if (loop == nullptr) return;  // nothing ends any more
+    into_ = into;
     if (reads_->may_begin_at_once()) {
       start_read(into);
     } else {
       reads_->add(*this, loop->context());
-      into_ = into;
     }
     reading_ = &op;
     loop_access::io_started(*loop);
@@ -178,7 +180,7 @@ class descriptor_io : public counted_here, read_to_begin {
 
   /// Waits until some of `from` is written.
   void write(std::span<const std::byte> from, operation& op) {
-    descriptor_.async_wait(descriptor_.wait_write, write_handler{share(*this)});
+    wait_again();
     writing_ = &op;
     unwritten_ = from;
     started();
@@ -217,12 +219,18 @@ class descriptor_io : public counted_here, read_to_begin {
       io->on_read(failure, n);
     }
   };
-  struct write_handler {
+  struct wait_handler {
     counted_pointer<descriptor_io> io;
-    void operator()(const std::error_code& failure) const { io->on_writable(failure); }
+    bool reads;
+    void operator()(const std::error_code& failure) const {
+      reads ? io->on_readable(failure) : io->on_writable(failure);
+    }
   };
 
   void start_read(std::span<std::byte> into) {
+    if (waits_to_read_) [[unlikely]] {
+      return descriptor_.async_wait(descriptor_.wait_read, wait_handler{share(*this), true});
+    }
     descriptor_.async_read_some(asio::buffer(into.data(), into.size()), read_handler{share(*this)});
   }
 
@@ -254,7 +262,16 @@ class descriptor_io : public counted_here, read_to_begin {
     end(writing_, n, failure);
   }
 
-  void wait_again() { descriptor_.async_wait(descriptor_.wait_write, write_handler{share(*this)}); }
+  void wait_again() {
+    descriptor_.async_wait(descriptor_.wait_write, wait_handler{share(*this), false});
+  }
+
+  void on_readable(const std::error_code& told) {
+    if (reading_ == nullptr) return;
+    if (told) return end(reading_, 0, failure_of(told));
+    waits_to_read_ = false;
+    begin_read(this);
+  }
 
   void end(operation*& slot, std::size_t n, const std::error_code& failure) {
     event_loop* const loop = loop_.get();
@@ -283,6 +300,7 @@ class descriptor_io : public counted_here, read_to_begin {
   operation_room read_room_;
   operation* writing_ = nullptr;
   std::span<const std::byte> unwritten_;
+  bool waits_to_read_;
   const descriptor_kind kind_;
 };
 
