@@ -126,13 +126,14 @@ TEST_SUITE("datagram_transport") {
     CHECK(reader.second->notes == expected);
   }
 
-  CORO_TEST_CASE_REAL("what is beyond the limit is dropped, which is told once, and later ones go") {
+  CORO_TEST_CASE_REAL(
+      "what is beyond the limit is dropped, which is told once, and later ones go") {
     auto& loop = event_loop::current();
     const scratch_directory directory;
     const std::string where = directory.unix_socket();
     auto reader = co_await loop.create_datagram_endpoint(new_recorder, {.local = where});
-    auto writer = co_await loop.create_datagram_endpoint(
-        new_recorder, {.remote = where, .write_limit = 20'000});
+    auto writer = co_await loop.create_datagram_endpoint(new_recorder,
+                                                         {.remote = where, .write_limit = 20'000});
     recorder& told = *writer.second;
     shrink_send_buffer(writer.first.native_handle());
     std::size_t kept = 0;
@@ -188,7 +189,8 @@ TEST_SUITE("datagram_transport") {
     CHECK(writer.first.get_write_buffer_size() == 0);
   }
 
-  CORO_TEST_CASE_REAL("a peer that goes while datagrams wait for it is an error for each, and no end") {
+  CORO_TEST_CASE_REAL(
+      "a peer that goes while datagrams wait for it is an error for each, and no end") {
     auto& loop = event_loop::current();
     const scratch_directory directory;
     const std::string where = directory.unix_socket();
@@ -241,27 +243,35 @@ TEST_SUITE("datagram_transport") {
     auto nowhere = loop.create_datagram_endpoint(new_recorder);
     const auto none = co_await as_result(std::move(nowhere));
     CHECK(none.code() == std::errc::invalid_argument);
+    const auto null = [] { return std::shared_ptr<recorder>(); };
+    auto untold = loop.create_datagram_endpoint(null, {.local = "127.0.0.1:0"});
+    const auto refused_null = co_await as_result(std::move(untold));
+    CHECK(refused_null.code() == std::errc::invalid_argument);
   }
 
-  TEST_CASE("a protocol that throws is reported, and loses its socket") {
+  TEST_CASE("a protocol that throws at a datagram is reported, and told of the next one") {
     event_loop loop;
     std::string reported;
     loop.set_exception_handler([&](const pulsar::failure_report& report) {
       reported += pulsar::detail::describe(report.exception);
     });
     struct thrower : recorder {
-      void datagram_received(std::span<const std::byte>, const address::endpoint&) override {
-        throw std::out_of_range("no");
+      void datagram_received(std::span<const std::byte> data,
+                             const address::endpoint& from) override {
+        if (text_of(data) == "bad") throw std::out_of_range("no");
+        recorder::datagram_received(data, from);
       }
     };
     const auto body = [](event_loop& l) -> future<std::string> {
       auto told = co_await l.create_datagram_endpoint([] { return std::make_shared<thrower>(); },
                                                       {.local = "127.0.0.1:0"});
-      told.first.sendto("x", at(told.first));
+      told.first.sendto("bad", at(told.first));
+      told.first.sendto("good", at(told.first));
       co_await told.second->change();
+      CHECK_FALSE(told.first.is_closing());
       co_return told.second->notes;
     };
-    CHECK(loop.run_until_complete([&] { return body(loop); }) == "made;lost;");
+    CHECK(loop.run_until_complete([&] { return body(loop); }) == "made;good;");
     CHECK(reported == "no");
   }
 

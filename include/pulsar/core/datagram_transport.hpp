@@ -138,6 +138,10 @@ class datagram_core_of_protocol final : public datagram_core {
 template <class P>
 future<std::pair<datagram_transport, std::shared_ptr<P>>> open_datagram_endpoint(
     event_loop& loop, std::shared_ptr<P> told, datagram_settings settings) {
+  if (told == nullptr) {
+    throw error(std::make_error_code(std::errc::invalid_argument),
+                "the factory of a datagram protocol gave none");
+  }
   const std::size_t limit = settings.write_limit;
   unique_fd fd = co_await open_datagram_socket(loop, std::move(settings));
   const counted_pointer<datagram_core> core(
@@ -159,7 +163,8 @@ using datagram_protocol_of = std::remove_reference_t<decltype(*std::declval<Fact
 ///
 /// When the loop closes the protocol goes without a word. Throws `pulsar::error` with the system's
 /// code and the address; what `getaddrinfo` and `factory` throw; `std::invalid_argument` for text
-/// that is no address. With g++ 12 name a factory that captures more than references: see make.hpp.
+/// that is no address; `std::errc::invalid_argument` for a factory that gives null. With g++ 12
+/// name a factory that captures more than references: see make.hpp.
 template <class Factory, class Options>
 auto event_loop::create_datagram_endpoint(Factory&& factory, Options options) {
   detail::refuse_temporaries<Factory>();

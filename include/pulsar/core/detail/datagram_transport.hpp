@@ -108,7 +108,9 @@ class datagram_core : public counted_here {
     address::endpoint to;
     bool has_address;
   };
-  static constexpr std::size_t cost_of(std::size_t size) noexcept { return size + sizeof(datagram); }
+  static constexpr std::size_t cost_of(std::size_t size) noexcept {
+    return size + sizeof(datagram);
+  }
 
   // What the loop keeps. With it goes the protocol, which may own a transport and so this.
   struct life {
@@ -151,6 +153,7 @@ class datagram_core : public counted_here {
     }
   }
 
+  // What the protocol throws concerns one datagram, not the next ones.
   template <class F>
   void tell(F&& f) noexcept {
     const std::shared_ptr<datagram_protocol> kept = protocol_;
@@ -161,7 +164,6 @@ class datagram_core : public counted_here {
       f(*kept);
     } catch (...) {
       if (event_loop* const loop = loop_.get()) report_callback_failure(*loop);
-      lose(std::make_error_code(std::errc::connection_aborted));
     }
   }
 
