@@ -10,7 +10,6 @@
 #include <asio/io_context.hpp>
 
 #include <cstdlib>
-#include <optional>
 #include <utility>
 
 namespace pulsar {
@@ -40,15 +39,16 @@ inline void event_loop::drop_ready() noexcept {
 // stopped again afterwards if it was, or if somebody has stopped it meanwhile.
 class event_loop::closing_run {
  public:
-  explicit closing_run(event_loop& loop) : loop_(loop) {
-    note_stop();
-    // Without work of its own it would count as stopped too when it has nothing to do.
-    if (loop.own_ == nullptr) work_.emplace(loop.get_executor());
+  explicit closing_run(event_loop& loop)
+      : loop_(loop), stopped_(loop.context_.stopped()), work_(loop.get_executor()) {
+    // A user's context would count as stopped too when it has nothing to do.
+    if (loop.own_ != nullptr) work_.reset();
+    loop.context_.restart();
   }
   closing_run(const closing_run&) = delete;
   closing_run& operator=(const closing_run&) = delete;
   ~closing_run() {
-    if (!work_) return;
+    if (loop_.own_ != nullptr) return;
     note_stop();
     work_.reset();
     if (stopped_) {
@@ -78,8 +78,8 @@ class event_loop::closing_run {
   }
 
   event_loop& loop_;
-  std::optional<asio::executor_work_guard<asio::io_context::executor_type>> work_;
-  bool stopped_ = false;
+  bool stopped_;
+  asio::executor_work_guard<asio::io_context::executor_type> work_;
 };
 
 // Runs until the cancelled coroutines have ended.
