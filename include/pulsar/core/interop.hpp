@@ -72,8 +72,8 @@ auto async_wait(future<T> f, Token&& token) {
 /// `async_wait` does. Any thread, while the loop object lives. If that is closed, the handler is given
 /// `errc::loop_closed`, as there. Throws nothing of its own.
 template <class F, class Token>
-requires detail::is_future < std::invoke_result_t < std::decay_t<F>
-& >> auto async_run(event_loop& loop, F&& f, Token&& token) {
+  requires(detail::is_future<std::invoke_result_t<std::decay_t<F>&>>)
+auto async_run(event_loop& loop, F&& f, Token&& token) {
   detail::refuse_temporaries<F>();
   using T = detail::result_of_work<F>;
   if constexpr (detail::check_completion<T>()) {
