@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include <pulsar/core/connect.hpp>
+#include <pulsar/core/memory_stream.hpp>
 #include <pulsar/core/result.hpp>
 #include <pulsar/core/server.hpp>
 #include <pulsar/core/timeout.hpp>
@@ -15,6 +16,7 @@
 
 #include <chrono>
 #include <csignal>
+#include <memory>
 #include <set>
 #include <stdexcept>
 #include <string>
@@ -74,6 +76,16 @@ future<> note_end(stream peer, std::vector<std::string>& to) {
   to.push_back("ended");
 }
 
+// Swallows so many cancellations, and says so.
+future<> swallow(stream peer, int times, std::shared_ptr<std::vector<std::string>> to) {
+  for (int seen = 0; seen < times;) {
+    const auto read = co_await as_result(pulsar::with_timeout(peer.read_line(), 1h));
+    if (code_of(read) != errc::cancelled) co_return;
+    ++seen;
+  }
+  to->push_back("ended after " + std::to_string(times));
+}
+
 enum class way { ends, fails, cancelled, swallows };
 
 // The body of a server: has it serve `client`, and ends.
@@ -98,6 +110,12 @@ struct log_lines {
   log_lines(const log_lines&) = delete;
   log_lines& operator=(const log_lines&) = delete;
   ~log_lines() { pulsar::log::set_sink(before); }
+
+  static std::size_t count(std::string_view what) {
+    std::size_t n = 0;
+    for (auto at = text.find(what); at != text.npos; at = text.find(what, at + 1)) ++n;
+    return n;
+  }
 
   static inline std::string text;
   pulsar::log_sink before;
@@ -316,6 +334,33 @@ TEST_SUITE("server") {
     }
   }
 
+  CORO_TEST_CASE("stop cancels again who swallows that, every second, and warns every five") {
+    auto& loop = event_loop::current();
+    const log_lines log;
+    const auto done = future_test::new_steps();
+    const auto handler = [done, calls = std::make_shared<int>(0)](stream peer) {
+      return swallow(std::move(peer), ++*calls == 1 ? 8 : 2, done);
+    };
+    const pulsar::detail::counted_pointer<pulsar::detail::server_core> core(
+        new pulsar::detail::server_core(loop, handler, 10, {}));
+    core->addresses.emplace_back("127.0.0.1:9431");
+    auto first = pulsar::memory_pair();
+    auto second = pulsar::memory_pair();
+    pulsar::detail::serve_stream(loop, core, std::move(first.first)).detach();
+    pulsar::detail::serve_stream(loop, core, std::move(second.first)).detach();
+    const auto start = loop.time();
+    auto stopping = pulsar::detail::stop_server(loop, core, 2s);
+    co_await pulsar::sleep(3500ms);
+    CHECK(*done == std::vector<std::string>{"ended after 2"});
+    CHECK(log.count("127.0.0.1:9431: 2 cancelled handlers do not end, ") == 1);
+    CHECK(log.count("errc::cancelled") == 1);
+    co_await std::move(stopping);
+    CHECK(*done == std::vector<std::string>{"ended after 2", "ended after 8"});
+    CHECK(log.count("127.0.0.1:9431: 1 cancelled handler does not end, ") == 1);
+    CHECK(log.count("errc::cancelled") == 2);
+    CHECK(loop.time() == start + 9s);
+  }
+
   CORO_TEST_CASE_REAL("under with_server handlers may use what goes behind it, however it ends") {
     for (const way how : {way::ends, way::fails, way::cancelled, way::swallows}) {
       stream client;
@@ -365,25 +410,33 @@ TEST_SUITE("server") {
     CHECK(at.accepted() == 3);
   }
 
-  TEST_CASE("a handler that fails is logged and ends its connection alone") {
+  TEST_CASE("a handler that fails is logged with its peer, and ends its connection alone") {
     const log_lines log;
     event_loop loop;
-    const auto body = []() -> future<> {
+    std::vector<std::string> expected;
+    const auto body = [](std::vector<std::string>& lines) -> future<> {
       const auto fail = [](stream peer) -> future<> {
         const std::string line = co_await peer.read_line();
         throw std::runtime_error("no such thing as " + line.substr(0, line.size() - 1));
       };
       server at = co_await start_server(fail, "127.0.0.1:0");
+      const std::string where = at.addresses()[0].to_string();
       for (int i = 0; i < 2; ++i) {
         stream client = co_await connect(at.addresses()[0]);
+        lines.push_back(where + ": the handler of " + client.local_address().to_string() +
+                        " failed: no such thing as a unicorn");
         const std::string answer = co_await ask(client, "a unicorn");
         CHECK(answer.empty());
       }
+      const std::string path = "unix:" + scratch_path("nameless");
+      server local = co_await start_server(fail, path);
+      stream client = co_await connect(path);
+      lines.push_back(path + ": the handler of a connection failed: no such thing as a pegasus");
+      const std::string answer = co_await ask(client, "a pegasus");
+      CHECK(answer.empty());
     };
-    loop.run_until_complete(body);
-    CHECK_MESSAGE(log.text.find("the handler of a connection failed: no such thing as a unicorn") !=
-                      std::string::npos,
-                  log.text);
+    loop.run_until_complete([&] { return body(expected); });
+    for (const auto& line : expected) CHECK_MESSAGE(log.count(line) == 1, log.text);
   }
 
   TEST_CASE("a peer that resets is no error of the server") {

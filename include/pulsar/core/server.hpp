@@ -9,21 +9,24 @@
 ///       co_await peer.close();
 ///     }
 ///
-///     server s = co_await start_server(&greet, "127.0.0.1:0");
-///     log::info("listening on {}", s.addresses()[0].to_string());
-///     co_await work();
-///     co_await s.stop(5s);       // five seconds for those who are there, then they are cancelled
+///     future<> until_asked(server& s) {
+///       log::info("listening on {}", s.addresses()[0].to_string());
+///       co_await asked_to_end();
+///       co_await s.stop(5s);     // five seconds for those who are there, then they are cancelled
+///     }
+///
+///     co_await with_server(start_server(&greet, "127.0.0.1:0"), &until_asked);
 ///
 /// What a handler throws ends its connection and no other one.
 ///
 /// A handler that is cancelled goes on until it has ended, in later turns of the loop. What it
-/// refers to must live until then: wait for `stop`, or share it with the handler, or have
-/// `with_server` wait, which does so too when something throws:
+/// refers to must live until then: share it with the handler, or have `with_server` wait, which
+/// does so when something throws too. A `server s = co_await start_server(...)` by itself does not
+/// wait when it goes, but in `stop` alone.
 ///
 ///     chat_room room;
 ///     const auto handler = [&room](stream peer) { return talk(std::move(peer), room); };
-///     const auto body = [](server& s) { return s.wait_closed(); };
-///     co_await with_server(start_server(handler, ":8060"), body);      // then room may go
+///     co_await with_server(start_server(handler, ":8060"), &until_asked);   // then room may go
 
 #include <pulsar/core/address.hpp>
 #include <pulsar/core/detail/server.hpp>
@@ -89,9 +92,11 @@ class server {
   future<> wait_closed() { return detail::wait_for_server(core().open_loop(), core_); }
 
   /// Closes it, lets the handlers go on for `grace`, cancels those that are left, and is done when
-  /// the last has ended. Cancelling it ends the grace and no more: it fails with `errc::cancelled`,
-  /// but not before the last handler has ended. Not for a handler, which would wait for itself.
-  /// Throws as `wait_closed`.
+  /// the last has ended. Those that swallow that are cancelled again every second, and every five
+  /// seconds a warning names one: whoever catches `std::exception`, or looks at results, must let
+  /// `errc::cancelled` pass, and clean up within a second or in a task that it shields. Cancelling
+  /// this ends the grace and no more: it fails with `errc::cancelled`, but not before the last
+  /// handler has ended. Not for a handler, which would wait for itself. Throws as `wait_closed`.
   future<> stop(event_loop::duration grace = event_loop::duration::zero()) {
     return detail::stop_server(core().open_loop(), core_, grace);
   }

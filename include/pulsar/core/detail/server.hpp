@@ -10,6 +10,7 @@
 #include <pulsar/core/descriptor.hpp>
 #include <pulsar/core/detail/counted.hpp>
 #include <pulsar/core/detail/loop_ref.hpp>
+#include <pulsar/core/detail/socket_peer.hpp>
 #include <pulsar/core/detail/waiters.hpp>
 #include <pulsar/core/listener.hpp>
 #include <pulsar/core/log.hpp>
@@ -20,6 +21,7 @@
 
 #include <asio/ip/address.hpp>
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
@@ -48,21 +50,6 @@ connection_handler checked_handler(Given&& handler) {
     return connection_handler(std::forward<Given>(handler));
   } else {
     return nullptr;
-  }
-}
-
-/// The other side has gone, or the network: nothing that the handler could have done better.
-inline bool is_loss_of_peer(const std::exception_ptr& failure) noexcept {
-  try {
-    std::rethrow_exception(failure);
-  } catch (const std::system_error& e) {
-    const std::error_code code = e.code();
-    return code == std::errc::connection_reset || code == std::errc::broken_pipe ||
-           code == std::errc::connection_aborted || code == std::errc::not_connected ||
-           code == errc::truncated ||
-           (code == std::errc::timed_out && code.category() == std::system_category());
-  } catch (...) {
-    return false;
   }
 }
 
@@ -109,12 +96,13 @@ class server_core : public counted_here {
 
   /// One that is served.
   struct connection {
-    explicit connection(server_core& s) noexcept : core(s) { core.enter(*this); }
+    connection(server_core& s, int fd) noexcept : core(s), peer(fd) { core.enter(*this); }
     connection(const connection&) = delete;
     connection& operator=(const connection&) = delete;
     ~connection() { core.leave(*this); }
 
     server_core& core;
+    const socket_peer peer;
     future<>* running = nullptr;  // the handler's
     connection* previous = nullptr;
     connection* next = nullptr;
@@ -140,7 +128,10 @@ class server_core : public counted_here {
     while (!changed.empty()) changed.wake_first();
   }
 
-  void report(const std::exception_ptr& failure) noexcept;
+  void report(const std::exception_ptr& failure, const socket_peer& peer) noexcept;
+
+  /// Handlers that were cancelled have not ended: they are cancelled again, and that is told.
+  void insist(event_loop::time_point now) noexcept;
 
   const loop_ref loop;
   const connection_handler handler;
@@ -162,13 +153,30 @@ class server_core : public counted_here {
   static constexpr unsigned most_lines = 10;  // a second
   event_loop::time_point second_{};
   unsigned lines_ = 0;
+  event_loop::time_point told_ = event_loop::time_point::min();  // of handlers that do not end
 };
 
-inline void server_core::report(const std::exception_ptr& why) noexcept {
+inline void server_core::insist(event_loop::time_point now) noexcept {
+  using std::chrono::seconds;
+  if (first != nullptr && (told_ == event_loop::time_point::min() || now - told_ >= seconds(5))) {
+    told_ = now;
+    try {
+      log::warning(
+          "{}: {} cancelled {} not end, the handler of {} for one: a handler that catches "
+          "std::exception or looks at results must let errc::cancelled pass",
+          addresses.front().to_string(), size, size == 1 ? "handler does" : "handlers do",
+          first->peer.name());
+    } catch (...) {  // they are cancelled all the same
+    }
+  }
+  cancel_connections();
+}
+
+inline void server_core::report(const std::exception_ptr& why, const socket_peer& peer) noexcept {
   if (is_cancelled(why)) return;
   try {
     if (is_loss_of_peer(why)) {
-      log::debug("{}: lost a connection: {}", addresses.front().to_string(), describe(why));
+      log::debug("{}: lost {}: {}", addresses.front().to_string(), peer.name(), describe(why));
       return;
     }
     const auto now = event_loop::clock::now();
@@ -177,7 +185,7 @@ inline void server_core::report(const std::exception_ptr& why) noexcept {
       lines_ = 0;
     }
     if (++lines_ > most_lines) return;
-    log::error("{}: the handler of a connection failed: {}{}", addresses.front().to_string(),
+    log::error("{}: the handler of {} failed: {}{}", addresses.front().to_string(), peer.name(),
                describe(why), lines_ == most_lines ? " (no more of them in this second)" : "");
   } catch (...) {  // the connection is closed all the same
   }
@@ -185,7 +193,7 @@ inline void server_core::report(const std::exception_ptr& why) noexcept {
 
 template <class = void>
 future<> serve_stream(event_loop&, counted_pointer<server_core> core, stream peer) {
-  server_core::connection here(*core);
+  server_core::connection here(*core, peer.native_handle());
   try {
     future<> running = core->handler(std::move(peer));
     struct scope {
@@ -198,7 +206,7 @@ future<> serve_stream(event_loop&, counted_pointer<server_core> core, stream pee
     const scope listed(here, running);
     co_await running;
   } catch (...) {
-    core->report(std::current_exception());
+    core->report(std::current_exception(), here.peer);
   }
 }
 
@@ -216,7 +224,7 @@ inline void take_connection(server_core& core, unique_fd fd) {
   } catch (const std::bad_alloc&) {
     throw;
   } catch (...) {
-    core.report(std::current_exception());
+    core.report(std::current_exception(), socket_peer(-1));
   }
 }
 
@@ -270,12 +278,19 @@ future<> stop_server(event_loop& loop,
     }
   }
   core->cancel_connections();
+  auto again = loop.time() + std::chrono::seconds(1);
   // Whoever is cancelled here waits all the same: the handlers use what goes when this is done.
   while (!core->has_ended()) {
     try {
-      co_await wait_for_handlers(loop, core);
-    } catch (const std::system_error&) {
-      note();
+      auto waiting = wait_until(wait_for_handlers(loop, core), again);
+      co_await std::move(waiting);
+    } catch (const std::system_error& e) {
+      if (e.code() != errc::timed_out) {
+        note();
+        continue;
+      }
+      core->insist(loop.time());
+      again = loop.time() + std::chrono::seconds(1);
     }
   }
   if (cancelled != nullptr) std::rethrow_exception(std::move(cancelled));
