@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -124,6 +125,18 @@ TEST_SUITE("connect") {
   TEST_CASE("text that is no address is refused at once") {
     event_loop loop;
     CHECK_THROWS_AS(connect("http://example.org", {}, loop).detach(), std::invalid_argument);
+  }
+
+  TEST_CASE("text without a port is refused at once with a sentence") {
+    event_loop loop;
+    CHECK_THROWS_WITH_AS(connect("localhost", {}, loop).detach(),
+                         "localhost: connect needs a port, HOST:PORT", std::invalid_argument);
+    CHECK_THROWS_WITH_AS(connect("10.0.0.7", {}, loop).detach(),
+                         "10.0.0.7: connect needs a port, HOST:PORT", std::invalid_argument);
+    CHECK_THROWS_WITH_AS(connect("[::1]", {}, loop).detach(),
+                         "[::1]: connect needs a port, [IPv6]:PORT", std::invalid_argument);
+    CHECK_THROWS_WITH_AS(connect("", {}, loop).detach(), doctest::Contains("is no address"),
+                         std::invalid_argument);
   }
 
   CORO_TEST_CASE_REAL("one that does not answer can be given up, and leaves nothing behind") {

@@ -16,6 +16,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -85,6 +86,16 @@ class sync_client {
 }  // namespace
 
 TEST_SUITE("connections") {
+  TEST_CASE("create_connection refuses text without a port") {
+    event_loop loop;
+    const auto begin = [&loop](const auto& where) {
+      loop.create_connection(new_echo, where).detach();
+    };
+    CHECK_THROWS_WITH_AS(begin("localhost"), "localhost: connect needs a port, HOST:PORT",
+                         std::invalid_argument);
+    CHECK_THROWS_AS(begin(std::string("localhost")), std::invalid_argument);
+  }
+
   TEST_CASE("E1: where a server listens is known, not the 0 that was asked for") {
     event_loop loop;
     const server s =

@@ -16,6 +16,7 @@
 #include <cstdlib>
 #include <memory>
 #include <span>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -111,6 +112,14 @@ TEST_SUITE("tls.stream") {
       CHECK(back == text);
       co_await std::move(serving);
     });
+  }
+
+  TEST_CASE("text without a port is refused with a sentence, as by connect") {
+    event_loop loop;
+    const char* const why = "localhost: connect needs a port, HOST:PORT";
+    CHECK_THROWS_WITH_AS(tls::connect("localhost", {}, loop).detach(), why, std::invalid_argument);
+    CHECK_THROWS_WITH_AS(tls::connect("localhost", test().client(), {}, loop).detach(), why,
+                         std::invalid_argument);
   }
 
   TEST_CASE("what was agreed on can be asked for") {

@@ -37,7 +37,7 @@ struct connect_options {
 ///
 /// Throws `pulsar::error` with the system's code, whose text names the addresses and what to do,
 /// and with `errc::timed_out`; what `getaddrinfo` throws for a name; `std::invalid_argument` for
-/// text that is no address.
+/// text that is no address or names no port.
 inline future<stream> connect(const address& where,
                               connect_options options = {},
                               event_loop& loop = event_loop::current()) {
@@ -49,7 +49,7 @@ inline future<stream> connect(const address& where,
 inline future<stream> connect(std::string_view where,
                               connect_options options = {},
                               event_loop& loop = event_loop::current()) {
-  return connect(address(where), options, loop);
+  return connect(detail::address_to_connect(where), options, loop);
 }
 
 }  // namespace pulsar

@@ -90,16 +90,14 @@ auto event_loop::create_connection(Factory&& factory, const Where& where, Option
   detail::refuse_temporaries<Factory>();
   check_open("create_connection");
   const connect_options& given = options;
-  return detail::attach_when_made(*this, connect(detail::address_from(where), given, *this),
+  return detail::attach_when_made(*this, connect(where, given, *this),
                                   detail::copy_of(std::forward<Factory>(factory)),
                                   detail::transport_kind::both_ways);
 }
 
 /// The same for the path of a Unix socket.
 template <class Factory, class Options>
-auto event_loop::create_unix_connection(Factory&& factory,
-                                        std::string_view path,
-                                        Options options) {
+auto event_loop::create_unix_connection(Factory&& factory, std::string_view path, Options options) {
   return create_connection(std::forward<Factory>(factory), detail::unix_address(path), options);
 }
 

@@ -64,7 +64,7 @@ inline future<stream> connect(std::string_view where,
                               const context& trusting,
                               connect_options options = {},
                               event_loop& loop = event_loop::current()) {
-  return connect(address(where), trusting, options, loop);
+  return connect(pulsar::detail::address_to_connect(where), trusting, options, loop);
 }
 /// Trusting whom the system trusts, as it was when this was called first.
 inline future<stream> connect(const address& where,
@@ -75,7 +75,7 @@ inline future<stream> connect(const address& where,
 inline future<stream> connect(std::string_view where,
                               connect_options options = {},
                               event_loop& loop = event_loop::current()) {
-  return connect(address(where), options, loop);
+  return connect(pulsar::detail::address_to_connect(where), options, loop);
 }
 
 /// Begins TLS as a client on a connection that is there, with a server that has agreed to that

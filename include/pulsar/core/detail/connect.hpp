@@ -21,7 +21,9 @@
 #include <cstring>
 #include <exception>
 #include <optional>
+#include <stdexcept>
 #include <string>
+#include <string_view>
 #include <system_error>
 #include <utility>
 #include <vector>
@@ -41,6 +43,17 @@ inline endpoints interleave(const std::vector<resolved_address>& found) {
   for (std::size_t i = 0; i < first.size() || i < second.size(); ++i) {
     if (i < first.size()) result.push_back(first[i]);
     if (i < second.size()) result.push_back(second[i]);
+  }
+  return result;
+}
+
+/// Of text: there is a port that a server may do without, but none that a client would mean.
+inline address address_to_connect(std::string_view text) {
+  address result(text);
+  const bool has_port = text.find(':', text.starts_with('[') ? text.find(']') : 0) != text.npos;
+  if (!has_port) {
+    throw std::invalid_argument(std::string(text) + ": connect needs a port, " +
+                                (text.starts_with('[') ? "[IPv6]:PORT" : "HOST:PORT"));
   }
   return result;
 }
