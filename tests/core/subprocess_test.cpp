@@ -70,6 +70,23 @@ TEST_SUITE("subprocess") {
     CHECK(again.success());
   }
 
+  CORO_TEST_CASE_REAL("arguments that are known at run time alone come in a vector") {
+    auto& loop = event_loop::current();
+    std::vector<std::string> command{"echo"};
+    for (int i = 0; i < 3; ++i) command.push_back("a  " + std::to_string(i));
+    process all = co_await loop.subprocess_exec(command, with_output);
+    process_output said = co_await all.communicate();
+    CHECK(said.output == "a  0 a  1 a  2\n");
+    command.erase(command.begin());
+    process some = co_await loop.subprocess_exec("printf", "%s,", command, "end", with_output);
+    said = co_await some.communicate();
+    CHECK(said.output == "a  0,a  1,a  2,end,");
+    const std::vector<std::string> nothing;
+    const auto refused = co_await as_result(loop.subprocess_exec(nothing, quiet));
+    CHECK(refused.code() == std::errc::invalid_argument);
+    CHECK(refused.message().starts_with("subprocess_exec needs the name of a program"));
+  }
+
   CORO_TEST_CASE_REAL("a shell's line is run, its output and errors are told apart") {
     auto& loop = event_loop::current();
     process shell = co_await loop.subprocess_shell("echo out | cat; echo err >&2; exit 3", piped);

@@ -13,9 +13,24 @@
 ///     auto make = co_await loop.subprocess_shell("make 2>&1 | tee log");
 ///     const pulsar::exit_status ended = co_await make.wait();
 ///
+///     std::vector<std::string> command{"tar", "-cf", archive};   // what is known at run time
+///     alone command.insert(command.end(), files.begin(), files.end()); auto tar = co_await
+///     loop.subprocess_exec(command);
+///
+/// To end one that may not want to:
+///
+///     tar.terminate();
+///     const auto ended = co_await as_result(with_timeout(tar.wait(), 5s));
+///     if (!ended) tar.kill();                  // too late, or this was cancelled
+///
 /// A child has the descriptors that are named and no others, all signals at their default, and is
 /// reaped as soon as it ends: through its pidfd, so that children that others have started are left
 /// to them. Starting one keeps the loop for about a millisecond.
+///
+/// If this program is killed or crashes, its children live on: they see the end of their pipes, and
+/// no more. Where none may be left, give each a process group of its own (`.process_group = 0`,
+/// which Ctrl-C does not reach either) and have whoever supervises this program end those groups,
+/// or do the work in an actor with a process of its own: that ends with its arbiter.
 
 #include <pulsar/core/child.hpp>
 #include <pulsar/core/detail/counted.hpp>
@@ -173,11 +188,12 @@ class process {
 };
 
 /// Starts a program: `command` are its name (a path, or looked for in PATH) and its arguments, each
-/// a text, and at the end the `subprocess_options`, if any.
+/// a text, and at the end the `subprocess_options`, if any. A `std::vector<std::string>` stands for
+/// as many of them as it has: all, or some between others.
 ///
 /// Throws `pulsar::error` with the system's code and a sentence if it cannot be started
-/// (`std::errc::no_such_file_or_directory`, `permission_denied`, `too_many_files_open`), and
-/// `errc::loop_closed`.
+/// (`std::errc::no_such_file_or_directory`, `permission_denied`, `too_many_files_open`), with
+/// `std::errc::invalid_argument` without a name, and `errc::loop_closed`.
 template <class... Command>
 future<process> event_loop::subprocess_exec(const Command&... command) {
   check_open("subprocess_exec");

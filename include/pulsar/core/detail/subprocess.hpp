@@ -44,13 +44,16 @@ class program_line {
  public:
   template <class T>
   void add(const T& part) {
-    static_assert(
-        std::is_convertible_v<const T&, std::string_view> || std::is_same_v<T, subprocess_options>,
-        "subprocess_exec takes texts, and subprocess_options at the end");
+    constexpr bool is_text = std::is_convertible_v<const T&, std::string_view>;
+    constexpr bool are_texts = std::is_same_v<T, std::vector<std::string>>;
+    static_assert(is_text || are_texts || std::is_same_v<T, subprocess_options>,
+                  "subprocess_exec takes texts, and subprocess_options at the end");
     if constexpr (std::is_same_v<T, subprocess_options>) {
       options_ = part;
-    } else if constexpr (std::is_convertible_v<const T&, std::string_view>) {
+    } else if constexpr (is_text) {
       words_.emplace_back(std::string_view(part));
+    } else if constexpr (are_texts) {
+      words_.insert(words_.end(), part.begin(), part.end());
     }
   }
 
@@ -188,6 +191,10 @@ inline int source_of(stdio from, int inherited) noexcept {
 
 template <class = void>
 counted_pointer<process_core> start_process(event_loop& loop, const program_line& line) {
+  if (line.words().empty()) {
+    throw error(std::make_error_code(std::errc::invalid_argument),
+                "subprocess_exec needs the name of a program");
+  }
   const subprocess_options& options = line.options();
   const stdio wanted[] = {options.standard_input, options.standard_output, options.standard_error};
   unique_fd mine[3];
@@ -212,7 +219,7 @@ counted_pointer<process_core> start_process(event_loop& loop, const program_line
     }
   }
   child_options given;
-  given.executable = line.words().empty() ? std::string_view() : line.words()[0];
+  given.executable = line.words()[0];
   given.arguments = line.words();
   given.environment = options.environment;
   given.descriptors = options.descriptors;
