@@ -6,6 +6,11 @@
 ///
 ///     co_await shield(commit(transaction));
 ///
+/// It does not wait for the work: who waits is told `errc::cancelled` and leaves, and the work goes
+/// on behind it. So `commit` must own what it uses, by value or shared, and refer to nothing of the
+/// coroutine that shields it. What is to be over before that leaves belongs in a group that waits:
+/// `with_task_group`, `task_group::wait` (task_group.hpp).
+///
 /// For several who wait for the same work see shared_future.hpp.
 
 #include <pulsar/core/future.hpp>
@@ -55,9 +60,9 @@ future<> carry_over(event_loop&, future<T> inner, promise<T> outer) {
 }  // namespace detail
 
 /// A future of what `f` gives. Cancelling or dropping that leaves `f` running, as if it had been
-/// detached: its result is dropped, and a failure goes to the loop's exception handler. The end of
-/// the loop cancels `f` all the same. Throws `errc::already_called` for an empty future,
-/// `errc::loop_closed`.
+/// detached, without waiting for it: what `f` refers to must outlive it. Its result is dropped, and
+/// a failure goes to the loop's exception handler. The end of the loop cancels `f` all the same.
+/// Throws `errc::already_called` for an empty future, `errc::loop_closed`.
 template <class T>
 future<T> shield(future<T> f) {
   if (!f.valid()) throw error(errc::already_called, "shield of an empty future");
