@@ -19,11 +19,14 @@
 #include "support/death.hpp"
 #include "support/futures.hpp"
 
+#include <unistd.h>
+
 #include <array>
 #include <atomic>
 #include <chrono>
 #include <csignal>
 #include <cstddef>
+#include <cstdio>
 #include <cstdlib>
 #include <memory>
 #include <optional>
@@ -462,6 +465,9 @@ TEST_SUITE("event_loop_debug") {
         std::atomic<bool> running{false};
         std::thread other([&] {
           while (!running) std::this_thread::yield();
+          // The system's, as top(1) has them: of the first thread the one of the process.
+          std::fprintf(stderr, "called from thread %d, but the event loop runs in thread %d:\n",
+                       ::gettid(), ::getpid());
           each.call(loop, timer, waiting, mine);
         });
         loop.call_soon([&] { running = true; });
@@ -470,6 +476,9 @@ TEST_SUITE("event_loop_debug") {
       });
       CHECK(end.aborted);
       CHECK(contains(end.text, "was called from thread "));
+      const auto numbers = end.text.substr(0, end.text.find('\n'));
+      CHECK(numbers.ends_with(':'));
+      CHECK(contains(end.text.substr(numbers.size()), numbers));
       CHECK(contains(end.text, "call_soon_threadsafe"));
     }
   }

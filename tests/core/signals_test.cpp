@@ -298,6 +298,17 @@ TEST_SUITE("signals") {
       CHECK(error_of([&] { loop.add_signal_handler(signal, [] {}); }).value() != 0);
       CHECK_FALSE(loop.remove_signal_handler(signal));
     }
+    const auto text_of = [&loop](int signal) -> std::string {
+      try {
+        loop.add_signal_handler(signal, [] {});
+      } catch (const pulsar::error& e) {
+        return e.what();
+      }
+      return "nothing thrown";
+    };
+    CHECK(text_of(SIGKILL) ==
+          "add_signal_handler: signal 9 (SIGKILL) cannot be handled: Invalid argument");
+    CHECK(text_of(-1) == "add_signal_handler: signal -1 cannot be handled: Invalid argument");
     CHECK(error_of([&] { loop.add_signal_handler(SIGUSR1, nullptr); }) ==
           std::errc::invalid_argument);
     ::raise(SIGUSR1);

@@ -65,8 +65,9 @@ class future_base {
   }
 
   /// Asks what runs to stop: its innermost operation fails with `errc::cancelled`, or, if none is
-  /// pending, its next await does. False if it is done already, a result is never lost, or if its
-  /// loop is closed.
+  /// pending, its next await does. False if it is done already, a result is never lost, if its
+  /// loop is closed, and of an empty future: one that was moved into `with_timeout`, `when_any` or
+  /// another coroutine has nothing left to cancel. Keep what that gave, and cancel it.
   bool cancel() noexcept {
     if (state_ == nullptr || state_->done() || state_->loop == nullptr) return false;
     loop_access::check_thread(*state_->loop, "cancelling a future");

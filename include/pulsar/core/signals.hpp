@@ -14,7 +14,9 @@
 
 #include <asio/basic_signal_set.hpp>
 
+#include <cstring>
 #include <functional>
+#include <string>
 #include <system_error>
 #include <utility>
 
@@ -30,7 +32,9 @@ class signal_handler : public counted {
 
   /// Throws for what cannot be caught.
   void start() {
-    set_.add(signal);
+    std::error_code failure;
+    set_.add(signal, failure);
+    if (failure) refuse(failure);
     wait();
   }
 
@@ -59,6 +63,13 @@ class signal_handler : public counted {
       if (!ec && by->handler != nullptr) by->handler->on_signal();
     }
   };
+
+  [[noreturn]] void refuse(std::error_code why) const {
+    const char* const name = signal > 0 ? ::sigabbrev_np(signal) : nullptr;
+    const std::string text = "add_signal_handler: signal " + std::to_string(signal);
+    throw error(why, name != nullptr ? text + " (SIG" + name + ") cannot be handled"
+                                     : text + " cannot be handled");
+  }
 
   void wait() { set_.async_wait(ended_wait{waiting_}); }
 

@@ -11,6 +11,7 @@
 #include <asio/error.hpp>
 #include <asio/executor_work_guard.hpp>
 #include <asio/io_context.hpp>
+#include <unistd.h>
 
 #include <atomic>
 #include <mutex>
@@ -198,6 +199,7 @@ inline void event_loop::run_forever() {
         : loop(l), work(l.get_executor()) {
       loop.running_ = true;
       loop.thread_ = std::this_thread::get_id();
+      loop.thread_number_ = ::gettid();
       detail::this_thread_loops.running = &loop;
       loop.inbox_->runner_.store(&detail::this_thread_loops, std::memory_order_relaxed);
       loop.context_.restart();

@@ -3,13 +3,14 @@
 
 // What a loop does in debug mode, or by a seed: slower ways to do the same, and what is said then.
 
+#include <pulsar/core/detail/function_name.hpp>
 #include <pulsar/core/event_loop.hpp>
 
 #include <cxxabi.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <cstdlib>
-#include <functional>
 #include <string>
 #include <typeinfo>
 #include <utility>
@@ -21,7 +22,7 @@ namespace detail {
 inline void log_place(log_level level, std::string& text, std::source_location where) {
   if (where.line() != 0) {
     text.append(" (").append(where.file_name()).append(":").append(std::to_string(where.line()));
-    text.append(", ").append(where.function_name()).append(")");
+    text.append(", ").append(function_name(where.function_name())).append(")");
   }
   log::write(level, "{}", text);
 }
@@ -119,11 +120,10 @@ inline detail::task_node* event_loop::pick_ready() noexcept {
 
 inline void event_loop::check_runner(const char* what) const noexcept {
   if (!running_ || thread_ == std::this_thread::get_id()) return;
-  const auto hash = std::hash<std::thread::id>();
   log::critical(
-      "{} was called from thread {:x}, but the event loop runs in thread {:x}: use "
+      "{} was called from thread {}, but the event loop runs in thread {}: use "
       "call_soon_threadsafe, tell or send_wait there",
-      what, hash(std::this_thread::get_id()), hash(thread_));
+      what, ::gettid(), thread_number_);
   std::abort();
 }
 

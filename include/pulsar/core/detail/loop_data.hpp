@@ -212,6 +212,7 @@ struct loop_data {
   time_point virtual_now_{};
   std::atomic<bool> stopping_{false};
   std::thread::id thread_;
+  int thread_number_ = 0;  // the same for people, as top(1) and gdb say it
   state_list frames_;  // coroutines, also those that have ended
   state_list states_;  // all other states that a future or promise refers to
   std::function<void(const failure_report&)> on_failure_;
