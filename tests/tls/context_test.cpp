@@ -7,6 +7,7 @@
 #include <support/certificates.hpp>
 
 #include <string>
+#include <string_view>
 #include <system_error>
 
 namespace tls = pulsar::tls;
@@ -18,7 +19,8 @@ std::string failure_of(F f) {
   try {
     f();
   } catch (const pulsar::error& e) {
-    CHECK(e.code() == std::errc::invalid_argument);
+    const bool missing = e.code() == std::errc::no_such_file_or_directory;
+    CHECK((missing || e.code() == std::errc::invalid_argument));
     return e.what();
   }
   return "no error";
@@ -75,6 +77,15 @@ TEST_SUITE("tls.context") {
     CHECK_MESSAGE(what.find("key values mismatch") != std::string::npos, what);
     what = failure_of([&] { tls::context::client({.ca_file = mine.key_file()}); });
     CHECK_MESSAGE(what.find("cannot read the certificates of authorities in ") == 0, what);
+    try {
+      tls::context::client({.ca_file = "/nonexistent.pem"});
+      FAIL("it was read");
+    } catch (const pulsar::error& e) {
+      CHECK(e.code() == std::errc::no_such_file_or_directory);
+      CHECK(std::string_view(e.what()) ==
+            "cannot read the certificates of authorities in /nonexistent.pem: "
+            "No such file or directory");
+    }
     what = failure_of([&] { tls::context::server({}); });
     CHECK_MESSAGE(what.find("certificate_file and key_file go together") == 0, what);
     what = failure_of([&] {

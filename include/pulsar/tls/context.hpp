@@ -53,7 +53,8 @@ class context {
  public:
   /// For `tls::connect`: verifies the server against the authorities of the system, and its name.
   ///
-  /// Throws `pulsar::error` for a file that cannot be used, and says why.
+  /// Throws `pulsar::error` for a file that cannot be used, and says why: the system's code for one
+  /// that cannot be read, `std::errc::invalid_argument` for what is in it.
   static context client(const client_options& options = {}) {
     return context({.is_server = false,
                     .verify = options.verify,

@@ -102,7 +102,13 @@ class context_state : public pulsar::detail::counted {
   [[noreturn]] static void refuse(const std::string& what) {
     throw error(std::make_error_code(std::errc::invalid_argument), what);
   }
-  [[noreturn]] static void fail(const std::string& what) { refuse(what + ": " + last_reason()); }
+  /// A file that cannot be read is the system's failure, and its code says why already.
+  [[noreturn]] static void fail(const std::string& what) {
+    const unsigned long code = ERR_peek_error();
+    if (!ERR_SYSTEM_ERROR(code)) refuse(what + ": " + last_reason());
+    ERR_clear_error();
+    throw error({static_cast<int>(ERR_GET_REASON(code)), std::system_category()}, what);
+  }
 
   context_pointer make() const;
   void load_certificate(SSL_CTX* to) const;
