@@ -42,5 +42,5 @@ int main() {
 // output:
 // 25
 // 25
-// timed out
+// not done within 1 ms: timed out
 // 42

@@ -47,4 +47,4 @@ int main() {
 // exit code 0
 // HELLO
 // return code 3
-// timed out, then signal 15 (Terminated)
+// not done within 10 ms: timed out, then signal 15 (Terminated)

@@ -310,6 +310,21 @@ TEST_SUITE("timeout") {
     CHECK(event_loop::current().time() == at(1s));
   }
 
+  CORO_TEST_CASE("what is too late says within which time it was to be done") {
+    const auto text_for = [](event_loop::duration limit) -> future<std::string> {
+      const auto late = co_await as_result(pulsar::with_timeout(pulsar::sleep(1h), limit));
+      co_return late.message();
+    };
+    const std::string a = co_await text_for(250ms);
+    CHECK(a == "not done within 250 ms: timed out");
+    const std::string b = co_await text_for(5s);
+    CHECK(b == "not done within 5 s: timed out");
+    const std::string c = co_await text_for(-1ms);
+    CHECK(c == "not done within 0 s: timed out");
+    const std::string d = co_await text_for(10us);
+    CHECK(d == "not done within 1 ms: timed out");
+  }
+
   CORO_TEST_CASE("a limit of no time, or less, is over at once") {
     auto& loop = event_loop::current();
     for (const event_loop::duration limit : {0ms, -1ms}) {

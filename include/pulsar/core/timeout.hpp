@@ -16,7 +16,9 @@
 
 #include <asio/error.hpp>
 
+#include <algorithm>
 #include <chrono>
+#include <string>
 #include <system_error>
 #include <type_traits>
 #include <utility>
@@ -108,6 +110,15 @@ inline void arm(event_loop& loop, timer_node& node, event_loop::time_point when)
   loop_access::arm_at(loop, node, when);
 }
 
+[[noreturn]] inline void throw_timed_out(event_loop::duration limit) {
+  limit = std::max(limit, event_loop::duration::zero());
+  const auto ms = std::chrono::ceil<std::chrono::milliseconds>(limit).count();
+  throw error(errc::timed_out,
+              "not done within " +
+                  (ms % 1000 == 0 ? std::to_string(ms / 1000) + " s" : std::to_string(ms) + " ms"));
+}
+[[noreturn]] inline void throw_timed_out(event_loop::time_point) { throw error(errc::timed_out); }
+
 // `Limit`: a duration or a time_point.
 template <class T, class Limit>
 future<T> limited(future<T> f, Limit limit) {
@@ -120,7 +131,7 @@ future<T> limited(future<T> f, Limit limit) {
     // A coroutine that looks at its operations with `use_result` may pass on what Asio calls it.
     const bool cancelled =
         e.code() == errc::cancelled || e.code() == asio::error::operation_aborted;
-    if (watch.expired && cancelled) throw error(errc::timed_out);
+    if (watch.expired && cancelled) throw_timed_out(limit);
     throw;
   }
 }
@@ -142,8 +153,9 @@ future<> ask_until(F condition, event_loop::duration every) {
 }  // namespace detail
 
 /// The result of `f`, a future or an operation, if it is done within `limit`; else `f` is
-/// cancelled, and once it has ended this throws `errc::timed_out`. If `f` ends with a result all
-/// the same, or with a failure of its own, that is given: nothing is lost. Cancelling it cancels `f`.
+/// cancelled, and once it has ended this throws `errc::timed_out` ("not done within 250 ms"). If
+/// `f` ends with a result all the same, or with a failure of its own, that is given: nothing is
+/// lost. Cancelling it cancels `f`.
 template <detail::future_like F>
 future<detail::value_in<F>> with_timeout(F&& f, event_loop::duration limit) {
   return detail::limited(detail::to_future(std::forward<F>(f)), limit);
