@@ -104,7 +104,8 @@ future<> when_all(std::vector<future<T>> fs) {
   for (auto& f : fs) f.result();
 }
 
-/// Done when all are, whatever became of them; a tuple of `result<T>`. Throws nothing of theirs.
+/// Done when all are, whatever became of them; a tuple of `result<T>`. Throws nothing of theirs: a
+/// failure that you do not look at is lost, and reported nowhere.
 template <detail::future_like... Fs>
 future<std::tuple<result<detail::value_in<Fs>>...>> when_all_settled(Fs&&... fs) {
   return detail::outcomes_of(detail::to_future(std::forward<Fs>(fs))...);

@@ -7,7 +7,8 @@
 ///     auto first = co_await when_any(inbox.receive(), sleep(1s));
 ///     if (first.index() == 0) handle(first.get<0>());
 ///
-/// The others are cancelled and waited for, so nothing of them runs on.
+/// The others are cancelled and waited for, so nothing of them runs on. A failure is an outcome
+/// like any other: one that nobody looks at is lost, and reported nowhere.
 
 #include <pulsar/core/detail/gathering.hpp>
 #include <pulsar/core/future.hpp>
@@ -22,9 +23,10 @@
 namespace pulsar {
 
 /// The outcomes of `when_any`. Those of the losers are `errc::cancelled`, unless one ended all the
-/// same: then its value is here and not lost.
+/// same: then its value is here and not lost. A failure is thrown by `get` alone: what you do not
+/// look at is lost, that of the first one too.
 template <class... Ts>
-class first_of {
+class [[nodiscard("failures are in it, and nowhere else: call get() or outcome()")]] first_of {
  public:
   first_of(std::size_t index, std::tuple<result<Ts>...> outcomes)
       : index_(index), outcomes_(std::move(outcomes)) {}
@@ -51,7 +53,8 @@ class first_of {
 
 /// The same for a vector of futures.
 template <class T>
-class first_of_many {
+class [[nodiscard(
+    "failures are in it, and nowhere else: call get() or outcomes()")]] first_of_many {
  public:
   first_of_many(std::size_t index, std::vector<result<T>> outcomes)
       : index_(index), outcomes_(std::move(outcomes)) {}
@@ -83,7 +86,8 @@ future<first_of<Ts...>> any_of(future<Ts>... fs) {
 
 /// Done when one of `fs`, futures or operations, is done, with a result or a failure, and the
 /// others have been cancelled and have ended. Cancelling it cancels every one and waits for all; if
-/// they are all cancelled then, it throws `errc::cancelled`, else the outcomes are given.
+/// they are all cancelled then, it throws `errc::cancelled`, else the outcomes are given. It throws
+/// nothing of theirs: what you do not look at is lost.
 template <detail::future_like... Fs>
   requires(sizeof...(Fs) > 0)
 future<first_of<detail::value_in<Fs>...>> when_any(Fs&&... fs) {
