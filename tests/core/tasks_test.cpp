@@ -2,6 +2,7 @@
 #include <pulsar/core/tasks.hpp>
 
 #include <pulsar/core/accept.hpp>
+#include <pulsar/core/as_completed.hpp>
 #include <pulsar/core/async_condition.hpp>
 #include <pulsar/core/async_event.hpp>
 #include <pulsar/core/async_mutex.hpp>
@@ -18,6 +19,7 @@
 #include <pulsar/core/shared_future.hpp>
 #include <pulsar/core/shield.hpp>
 #include <pulsar/core/sock.hpp>
+#include <pulsar/core/subprocess.hpp>
 #include <pulsar/core/task_group.hpp>
 #include <pulsar/core/timeout.hpp>
 #include <pulsar/core/when_all.hpp>
@@ -371,6 +373,49 @@ TEST_SUITE("tasks") {
     near.abort();
     CHECK_FALSE(says(loop, "a read from the other side"));
     CHECK_THROWS_AS(loop.run_until_complete(std::move(in_memory)), pulsar::error);
+  }
+
+  TEST_CASE("who waits for a process says for which, and a read of its output that it is a pipe") {
+    event_loop loop;
+    const pulsar::subprocess_options piped{.standard_input = pulsar::stdio::pipe,
+                                           .standard_output = pulsar::stdio::pipe};
+    auto child =
+        loop.run_until_complete([&] { return loop.subprocess_exec("cat", piped); });
+    const auto waiting = hold(loop, child.wait());
+    const auto reading = hold(loop, child.standard_output().read_line());
+    const auto number = std::to_string(child.standard_output().native_handle());
+    CHECK(waits_of(loop) ==
+          std::vector<std::string>{"the end of process " + std::to_string(child.pid()),
+                                   "a read from a pipe (descriptor " + number + ")"});
+    child.standard_input().write_eof();
+    loop.run_until_complete([&] { return child.wait(); });
+  }
+
+  TEST_CASE("the futures of as_completed stand below who waits for the next of them") {
+    event_loop loop(clock_kind::virtual_time);
+    const auto gather = [](event_loop& l) -> future<> {
+      std::vector<future<int>> all;
+      all.push_back(middle(l));
+      all.push_back(pulsar::sleep(1s, l).then([] { return 1; }));
+      auto each = pulsar::as_completed(std::move(all));
+      while (auto next = co_await each.next(l)) static_cast<void>(next->outcome());
+    };
+    const auto running = gather(loop);
+    run_for(loop, 2s);
+    const auto tree = format_tasks(loop);
+    CAPTURE(tree);
+    CHECK(contains(tree, ", 2 s: the next of several futures\n  middle at "));
+    CHECK(contains(tree, "\n    leaf at "));
+    CHECK_FALSE(contains(tree, "\nmiddle"));
+  }
+
+  TEST_CASE("as_result is called what it is") {
+    event_loop loop(clock_kind::virtual_time);
+    const auto looking = pulsar::as_result(leaf(loop));
+    run_for(loop, 2s);
+    const auto tree = format_tasks(loop);
+    CAPTURE(tree);
+    CHECK(contains(tree, "as_result, 2 s\n  leaf at "));
   }
 
   TEST_CASE("a call on a socket says which, and a datagram too") {

@@ -2,6 +2,7 @@
 #include <pulsar/core/executor.hpp>
 #include <pulsar/core/memory_stream.hpp>
 #include <pulsar/core/result.hpp>
+#include <pulsar/core/tasks.hpp>
 #include <pulsar/core/when_all.hpp>
 #include <pulsar/tls/stream.hpp>
 
@@ -304,6 +305,24 @@ TEST_SUITE("tls.stream") {
           co_await as_result(tls::upgrade(std::move(client), test().client(), to("example.org")));
       CHECK(code_of(r) == pulsar::errc::timed_out);
       CHECK(loop.time() - start == 13s);
+    });
+  }
+
+  TEST_CASE("a handshake under way says with whom, and nothing of how it is done") {
+    run([]() -> future<> {
+      auto& loop = event_loop::current();
+      auto [near, far] = memory_pair();
+      auto server = tls::accept(std::move(far), test().server(), 3s);
+      co_await pulsar::sleep(1s);
+      const std::string tree = pulsar::format_tasks(loop);
+      CAPTURE(tree);
+      CHECK(tree.find("tls::handshake, 1 s\n  with_timeout, 1 s, 2 s left\n"
+                      "    tls::shake_hands, 1 s: a TLS handshake with the other side\n") !=
+            std::string::npos);
+      CHECK(tree.find("detail") == std::string::npos);
+      server.cancel();
+      const auto r = co_await as_result(std::move(server));
+      CHECK(code_of(r) == pulsar::errc::cancelled);
     });
   }
 

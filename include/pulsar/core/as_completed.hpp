@@ -9,7 +9,8 @@
 ///       if (next->outcome()) show(next->index(), next->value());
 ///     }
 ///
-/// A failure is an outcome like any other: it is thrown by `value()`, and cancels nothing.
+/// A failure is an outcome like any other: it is thrown by `value()`, and cancels nothing. What you
+/// do not look at of what `next` gave is lost, and reported nowhere.
 
 #include <pulsar/core/detail/counted.hpp>
 #include <pulsar/core/detail/waiters.hpp>
@@ -29,7 +30,7 @@ namespace pulsar {
 
 /// What became of one of several futures.
 template <class T>
-class completion {
+class [[nodiscard("a failure is in it, and nowhere else: call value() or outcome()")]] completion {
  public:
   completion(std::size_t index, result<T> outcome) : index_(index), outcome_(std::move(outcome)) {}
 
@@ -84,7 +85,10 @@ class [[nodiscard("the futures in it are cancelled when it is dropped")]] comple
       c.ended.pop_front();
       return detail::settled<item>(loop, c.completed(index));
     }
-    return c.left > 0 ? c.waiting.wait(loop) : detail::settled<item>(loop);
+    if (c.left == 0) return detail::settled<item>(loop);
+    auto waiting = c.waiting.wait(loop);
+    static_cast<next_state*>(detail::future_access::slot(waiting))->source = &c;
+    return waiting;
   }
 
   /// How many `next` has not given yet.
@@ -96,6 +100,18 @@ class [[nodiscard("the futures in it are cancelled when it is dropped")]] comple
   }
 
  private:
+  struct core;
+
+  struct next_state : detail::shared_state<item> {
+    using detail::shared_state<item>::shared_state;
+    void each_awaited(void (*f)(void*, detail::state&), void* with) const noexcept override {
+      for (auto& each : source->futures) {
+        if (auto* const slot = detail::future_access::slot(each)) f(with, *slot);
+      }
+    }
+    core* source = nullptr;  // which is there as long as this is pending
+  };
+
   // Shared with the callbacks of futures that have not ended.
   struct core : detail::counted {
     explicit core(std::vector<future<T>> fs) : futures(std::move(fs)), left(futures.size()) {
@@ -128,7 +144,7 @@ class [[nodiscard("the futures in it are cancelled when it is dropped")]] comple
     std::vector<future<T>> futures;
     std::size_t left;  // have not ended
     std::deque<std::size_t> ended;
-    detail::waiting_line<item> waiting{"the next of several futures"};
+    detail::waiting_line<item, detail::nothing, next_state> waiting{"the next of several futures"};
   };
 
   detail::counted_pointer<core> core_;

@@ -180,7 +180,8 @@ class stream {
   /// and once it is lost.
   address local_address() const;
   address peer_address() const;
-  /// "127.0.0.1:8060", or "the other side" if it has no address: for messages.
+  /// "127.0.0.1:8060", "a pipe (descriptor 7)" or, of what has no address, "the other side": for
+  /// messages.
   std::string peer_name() const;
 
   /// The socket's descriptor, for options of it; -1 if there is none.

@@ -62,9 +62,12 @@ namespace detail {
 
 inline std::string age_text(event_loop::duration age);
 
-/// Where combinators stand is nobody's business.
+/// Where combinators stand is nobody's business, nor is what else is of this library.
 inline std::string place_text(std::string_view file, unsigned line) {
-  if (file.find("/pulsar/core/") != std::string_view::npos) return {};
+  for (const std::string_view ours :
+       {"/pulsar/core/", "/pulsar/tls/", "/pulsar/actors/", "/pulsar/apps/", "/pulsar/testing/"}) {
+    if (file.find(ours) != std::string_view::npos && file.ends_with(".hpp")) return {};
+  }
   return " at " + std::string(file) + ":" + std::to_string(line);
 }
 
@@ -194,10 +197,13 @@ class task_survey {
     }
   }
 
-  // A child of a group, or the work of a shield, which waits for whoever watches it there.
+  // A child of a group, or the work of a shield, which waits for whoever watches it there; or one
+  // of `as_completed`, which nobody awaits.
   void add_child(frame& by, state& child) {
     if (child.awaiter != nullptr && child.awaiter->waiter != nullptr) {
       set_awaiter(*child.awaiter->waiter, by);
+    } else if (!child.done() && child.what == cancellable::kind::frame) {
+      set_awaiter(static_cast<frame&>(child), by);
     }
   }
 

@@ -62,6 +62,7 @@ inline std::string function_name(std::string_view pretty) {
   };
   constexpr known ours[] = {
       {"pulsar::detail::limited", "with_timeout"},
+      {"pulsar::detail::outcome_of_future", "as_result"},
       {"pulsar::detail::all_of", "when_all"},
       {"pulsar::detail::outcomes_of", "when_all_settled"},
       {"pulsar::detail::any_of", "when_any"},
@@ -76,6 +77,10 @@ inline std::string function_name(std::string_view pretty) {
       {"pulsar::detail::stop_server", "server::stop"},
       {"pulsar::detail::wait_for_server", "server::wait_closed"},
       {"pulsar::detail::body_of_group", "the body of with_task_group"},
+      {"pulsar::tls::detail::connect_securely", "tls::connect"},
+      {"pulsar::tls::detail::shake_hands", "tls::handshake"},
+      {"pulsar::tls::detail::shake", "tls::shake_hands"},
+      {"pulsar::tls::detail::serve_securely", "a connection of tls::start_server"},
       {"pulsar::task_group::watch", "a child of task_group"},
       {"pulsar::task_group::wait", "task_group::join"},
   };

@@ -6,6 +6,7 @@
 #include <pulsar/core/stream.hpp>
 
 #include <sys/socket.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <cstddef>
@@ -35,7 +36,11 @@ inline address stream_core::address_of(int (*ask)(int, sockaddr*, socklen_t*)) c
 
 inline std::string stream_core::peer_name() const {
   const address peer = address_of(&::getpeername);
-  return peer.is_unix() && peer.path().empty() ? "the other side" : peer.to_string();
+  if (!peer.is_unix() || !peer.path().empty()) return peer.to_string();
+  const int fd = raw_->native_handle();
+  struct stat what {};
+  const bool is_pipe = fd >= 0 && ::fstat(fd, &what) == 0 && S_ISFIFO(what.st_mode);
+  return is_pipe ? "a pipe (descriptor " + std::to_string(fd) + ")" : "the other side";
 }
 
 inline void stream_reader::describe(wait_description& to) const {

@@ -65,6 +65,13 @@ class program_line {
   subprocess_options options_{};
 };
 
+struct waiting_for_process {
+  void describe(wait_description& to) const {
+    to.text = "the end of process " + std::to_string(pid);
+  }
+  pid_t pid = 0;
+};
+
 /// A child and those who wait for it. One thread. Counted by its `process`, by calls of
 /// `communicate`, and once while the loop watches it.
 class process_core final : public counted_here, descriptor_waiter {
@@ -108,7 +115,7 @@ class process_core final : public counted_here, descriptor_waiter {
 
   future<exit_status> wait() {
     event_loop& open = loop("process::wait");
-    return status_ ? settled<exit_status>(open, *status_) : waiting_.wait(open);
+    return status_ ? settled<exit_status>(open, *status_) : waiting_.wait(open, {child_.pid()});
   }
 
   bool send_signal(int number) { return child_.signal(number); }
@@ -162,7 +169,7 @@ class process_core final : public counted_here, descriptor_waiter {
   const loop_ref loop_;
   child child_;
   std::optional<exit_status> status_;
-  waiting_line<exit_status> waiting_{"the end of a process"};
+  waiting_line<exit_status, waiting_for_process> waiting_{"the end of a process"};
   std::array<std::optional<stream>, 3> pipes_;
   std::array<std::string, 2> collected_;
   bool let_go_ = false;

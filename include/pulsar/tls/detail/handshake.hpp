@@ -3,6 +3,7 @@
 
 // How a stream becomes one of TLS.
 
+#include <pulsar/core/detail/waiters.hpp>
 #include <pulsar/core/future.hpp>
 #include <pulsar/core/log.hpp>
 #include <pulsar/core/stream.hpp>
@@ -75,11 +76,19 @@ inline ssl_pointer new_ssl(const context_state& context,
 }
 
 struct handshake_operation : raw_stream::operation {
-  explicit handshake_operation(event_loop& loop) : operation(&on_end), done(loop) {}
+  struct waiting {
+    void describe(pulsar::detail::wait_description& to) const {
+      to.text = "a TLS handshake with " + *with;
+    }
+    const std::string* with = nullptr;
+  };
+
+  handshake_operation() noexcept : operation(&on_end) {}
   static void on_end(raw_stream::operation* op) {
-    static_cast<handshake_operation*>(op)->done.set_value();
+    auto& line = static_cast<handshake_operation*>(op)->done;
+    if (!line.empty()) line.wake_first();
   }
-  promise<> done;
+  pulsar::detail::waiting_line<void, waiting> done{"a TLS handshake"};
 };
 
 [[noreturn]] inline void throw_handshake_failure(std::error_code code,
@@ -93,10 +102,13 @@ future<std::unique_ptr<raw_stream>> shake(event_loop& loop,
                                           std::unique_ptr<tls_stream> secured,
                                           context_reference,
                                           std::string who) {
-  handshake_operation op(loop);
+  handshake_operation op;
   // Goes before the operation that it refers to.
   std::unique_ptr<tls_stream> held = std::move(secured);
-  if (!held->shake_hands(op)) co_await op.done.get_future();
+  if (!held->shake_hands(op)) {
+    const handshake_operation::waiting wait{&who};
+    co_await op.done.wait(loop, wait);
+  }
   if (op.failure) throw_handshake_failure(op.failure, who, held->reason());
   std::unique_ptr<raw_stream> result = std::move(held);
   co_return result;
