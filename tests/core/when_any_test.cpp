@@ -223,12 +223,12 @@ TEST_SUITE("when_any") {
     CHECK_FALSE(any.done());
     std::vector<std::error_code> codes;
     try {
-      co_await any;
+      static_cast<void>(co_await any);
     } catch (const pulsar::error& e) {
       codes.push_back(e.code());
     }
     try {
-      co_await many;
+      static_cast<void>(co_await many);
     } catch (const pulsar::error& e) {
       codes.push_back(e.code());
     }
