@@ -5,6 +5,7 @@
 // and takes the rest down in an order in which nothing refers to what is gone.
 
 #include <pulsar/core/detail/event_loop.hpp>
+#include <pulsar/core/detail/loop_service.hpp>
 
 #include <asio/executor_work_guard.hpp>
 #include <asio/io_context.hpp>
