@@ -48,8 +48,9 @@ class async_condition {
 
   /// Gives `held` back, waits to be notified, and holds the mutex again when it is done, also when
   /// it was cancelled. `held` may be moved meanwhile. It stays empty if the future itself is dropped;
-  /// if it goes or is released before, nobody holds the mutex in its place. Throws `std::errc::operation_not_permitted` if `held` does not hold
-  /// this condition's mutex. Look at what you wait for again afterwards.
+  /// if it goes or is released before, nobody holds the mutex in its place. Throws
+  /// `std::errc::operation_not_permitted` if `held` does not hold this condition's mutex. Look at
+  /// what you wait for again afterwards.
   template <class = void>  // as the coroutine in it
   future<> wait(async_mutex::guard& held, event_loop& loop = event_loop::current()) {
     if (held.of_.get() != core_->mutex.get()) {
