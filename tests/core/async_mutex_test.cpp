@@ -54,6 +54,19 @@ TEST_SUITE("async_mutex") {
     CHECK_FALSE(mutex.locked());
   }
 
+  CORO_TEST_CASE("a limit of time on lock leaves the mutex to the next one") {
+    async_mutex mutex;
+    auto held = mutex.try_lock();
+    CHECK(held);
+    auto late = co_await as_result(with_timeout(mutex.lock(), 1ms));
+    CHECK(late.code() == pulsar::errc::timed_out);
+    CHECK(mutex.locked());
+    held.release();
+    CHECK_FALSE(mutex.locked());
+    const auto next = co_await mutex.lock();
+    CHECK(mutex.locked());
+  }
+
   CORO_TEST_CASE("try_lock takes it only if it is free") {
     async_mutex mutex;
     auto lock = mutex.try_lock();

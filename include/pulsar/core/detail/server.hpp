@@ -249,14 +249,14 @@ future<> accept_streams(event_loop& loop,
 }
 
 template <class = void>
-future<> wait_for_server(event_loop& loop, counted_pointer<server_core> core) {
+future<> wait_for_handlers(event_loop& loop, counted_pointer<server_core> core) {
   while (!core->has_ended()) co_await core->changed.wait(loop);
-  if (core->failure != nullptr) std::rethrow_exception(core->failure);
 }
 
 template <class = void>
-future<> wait_for_handlers(event_loop& loop, counted_pointer<server_core> core) {
-  while (!core->has_ended()) co_await core->changed.wait(loop);
+future<> wait_for_server(event_loop& loop, counted_pointer<server_core> core) {
+  co_await wait_for_handlers(loop, core);
+  if (core->failure != nullptr) std::rethrow_exception(core->failure);
 }
 
 template <class = void>
