@@ -44,6 +44,12 @@ future<> deliver(shop& to, int number) {
   to.changed.notify_one();
 }
 
+future<> wait_once(async_mutex& mutex, async_condition& changed, int& woken) {
+  auto lock = co_await mutex.lock();
+  co_await changed.wait(lock);
+  ++woken;
+}
+
 }  // namespace
 
 TEST_SUITE("async_condition") {
@@ -120,16 +126,11 @@ TEST_SUITE("async_condition") {
     async_mutex mutex;
     async_condition changed(mutex);
     int woken = 0;
-    const auto wait = [](async_mutex& m, async_condition& c, int& n) -> future<> {
-      auto lock = co_await m.lock();
-      co_await c.wait(lock);
-      ++n;
-    };
     // Dropped while it waits to be notified, or for the mutex, or when it is about to have that.
     for (int way = 0; way < 3; ++way) {
       auto guard = std::make_unique<async_mutex::guard>(co_await mutex.lock());
       auto dropped = changed.wait(*guard);
-      auto other = wait(mutex, changed, woken);
+      auto other = wait_once(mutex, changed, woken);
       auto lock = co_await mutex.lock();
       if (way > 0) changed.notify_one();
       co_await pulsar::sleep(0s);
@@ -152,17 +153,11 @@ TEST_SUITE("async_condition") {
     async_mutex mutex;
     async_condition changed(mutex);
     int woken = 0;
-    const auto wait = [](async_mutex& m, async_condition& c, int& n) -> future<> {
-      auto lock = co_await m.lock();
-      co_await c.wait(lock);
-      ++n;
-    };
-    pulsar::event_loop::current().set_debug(false);  // it would report what is dropped on purpose
     for (int way = 0; way < 3; ++way) {
       auto guard = std::make_unique<async_mutex::guard>(co_await mutex.lock());
       auto dropped = pulsar::with_timeout(changed.wait(*guard), 1h);
       auto both = pulsar::when_all(std::move(dropped), pulsar::sleep(1h));
-      auto other = wait(mutex, changed, woken);
+      auto other = wait_once(mutex, changed, woken);
       auto lock = co_await mutex.lock();
       if (way > 0) changed.notify_one();
       co_await pulsar::sleep(0s);

@@ -14,6 +14,7 @@
 
 #include <pulsar/actors/detail/background_loop.hpp>
 #include <pulsar/actors/send.hpp>
+#include <pulsar/core/detail/blocking_wait.hpp>
 #include <pulsar/core/result.hpp>
 #include <pulsar/core/run_threadsafe.hpp>
 
@@ -56,10 +57,7 @@ decltype(auto) hand_on(T& kept) {
 /// Has `ask(args...)` called in the loop of the background, where it may take so long, and waits.
 template <class Ask, class... Args>
 auto ask_and_wait(event_loop::duration timeout, Ask ask, Args&&... args) {
-  if (event_loop::running() != nullptr) {
-    throw error(errc::already_running,
-                "send_wait blocks, and an event loop runs in this thread: use co_await send(...)");
-  }
+  check_may_block("send_wait");
   timeout = std::min<event_loop::duration>(timeout, std::chrono::years(50));  // it is added to
   auto work = [timeout, ask, kept = std::tuple<travelling<Args>...>(std::forward<Args>(args)...)]()
                   mutable {
